@@ -1,0 +1,393 @@
+"""One writer of one store: a command is decided, journalled, indexed and applied, or refused and nothing happened.
+
+Synchronous and used on one thread; what happens inside a call is atomic for everybody else. The journal has an event
+before the tables do, so when anything fails in between, the uncommitted tables are thrown away and made again from the
+journal: the live tree is never behind what is journalled.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from lighthousefs import limits
+from lighthousefs.domain.apply import apply
+from lighthousefs.domain.codec import decode, encode
+from lighthousefs.domain.commands import (
+    SYSTEM,
+    Announce,
+    Author,
+    Command,
+    CreateDirectory,
+    CreateFile,
+    CreateNode,
+    CreateSymlink,
+    Write,
+)
+from lighthousefs.domain.decide import decide
+from lighthousefs.domain.events import TYPE_OF_RECORD, Event, InodesReserved
+from lighthousefs.domain.state import Inode
+from lighthousefs.engine.identity import Identities, author_of
+from lighthousefs.errors import Damaged, DiskFull, ReadOnlyStore, Refused, StorageError
+from lighthousefs.log.clock import LogClock
+from lighthousefs.log.eventlog import Contents, EventIndex, EventLog, committed
+from lighthousefs.log.payloads import read_pieces
+from lighthousefs.storage.environment import Environment
+from lighthousefs.storage.journal import Journal
+from lighthousefs.storage.scan import Group, Scan
+from lighthousefs.storage.segment import SegmentReader
+from lighthousefs.tables.contents import pieces as contents_pieces
+from lighthousefs.tables.moment import Moment
+from lighthousefs.tables.state import TableState
+
+_log = logging.getLogger(__name__)
+
+COMMIT_SECONDS_MAX = 0.010
+"""A commit holds requests: its size follows what it costs."""
+_COMMIT_EVENTS_MIN = 200
+_COMMIT_EVENTS_MAX = 20_000
+_CREATES = (CreateFile, CreateDirectory, CreateSymlink, CreateNode)
+_UUID_VERSION_7 = 7 << 76
+_UUID_VARIANT = 2 << 62
+
+
+def uuid7(time_ns: int) -> bytes:
+    """A time-ordered id (RFC 9562, version 7): 48 bits of ms since 1970, 74 random bits."""
+    random = int.from_bytes(os.urandom(10), "big")
+    number = (
+        (time_ns // 1_000_000 & (1 << 48) - 1) << 80
+        | _UUID_VERSION_7
+        | (random >> 62 & 0xFFF) << 64
+        | _UUID_VARIANT
+        | random & (1 << 62) - 1
+    )
+    return number.to_bytes(16, "big")
+
+
+def _nobody_waits() -> None:
+    """Without a daemon, whoever uses the engine commits."""
+
+
+class Engine:
+    """Made by `opening.open_engine`. `reader` reads contents; `damage` is set if the journal is damaged (read-only then)."""
+
+    def __init__(
+        self,
+        *,
+        environment: Environment,
+        journal: Journal,
+        folder: Path,
+        store_id: bytes,
+        clock: LogClock,
+        writer: int,
+        refusal: str | None = None,
+        damage: Damaged | None = None,
+    ) -> None:
+        self.environment = environment
+        self.journal = journal
+        self.clock = clock
+        self.damage = damage
+        self.refusal = refusal
+        self.open_inodes: Counter[int] = Counter()
+        self.reader = SegmentReader(folder)
+        self._folder = folder
+        self._store_id = store_id
+        self._writer = writer
+        self._dirty = 0
+        self._commit_events = 2000
+        self._index_full: str | None = None
+        self.failed = False
+        self.on_commit_due: Callable[[], None] = _nobody_waits
+        self._adopt()
+
+    def _adopt(self) -> None:
+        """Take the tables as the open transaction has them."""
+        self.state = TableState(self.environment, self.open_inodes)
+        self.log = EventLog(self.environment, self.journal, self.clock)
+        self.identities = Identities(self.environment)
+
+    # Changes
+
+    def submit(self, command: Command, author: Author) -> int:
+        """The seq of the event that `command` became; 0 if it was accepted and changes nothing.
+
+        Raises Refused; DiskFull, ReadOnlyStore: nothing happened; StorageError: it may be there after a restart.
+        """
+        self._require_writable()
+        if self.state.next_ino >= self.state.reserved_until and type(command) is not Announce:
+            self._reserve_inodes()
+        fields = decide(self.state, command)
+        if fields is None:
+            return 0
+        seq = self.log.last_seq + 1
+        event = self._event(fields, author, self.state.writer_seq(self._writer) + 1, batch=0, last=False)
+        contents = Contents(command.data, fields.digest) if type(command) is Write else None
+        try:
+            group = self.log.journal([encode(event)], [contents])
+        except StorageError as error:
+            self._journal_failed(error)
+            raise
+        try:
+            self.log.index(group)
+            apply(self.state, seq, event)
+        except Exception:
+            # The journal has it, the tables perhaps half of it.
+            _log.exception("event %d is in the journal but could not be applied: applying the journal again", seq)
+            self._replay_live()
+        self._count_dirty(1)
+        return seq
+
+    def submit_batch(self, commands: Sequence[Command], author: Author) -> list[int]:
+        """Accept several commands as one, or refuse them as one; their seqs, without those that change nothing.
+
+        Raises what `submit` raises, and Refused (E2BIG) for a batch over 32 MiB of event bytes.
+        """
+        self._require_writable()
+        needed = sum(type(command) in _CREATES for command in commands)
+        while self.state.next_ino + needed > self.state.reserved_until and self._reserve_inodes():
+            pass
+        first_writer_seq = self.state.writer_seq(self._writer) + 1
+        self._flush()
+        self.environment.begin_batch()
+        journalled = keep = False
+        encoded: list[bytes] = []
+        first = self.log.last_seq + 1
+        try:
+            self._adopt()
+            events, contents = self._apply_batch(commands, author, first_writer_seq)
+            encoded = [encode(event) for event in events]
+            if sum(map(len, encoded)) + 4 * len(encoded) + 4096 > limits.EVENT_RECORD_BYTES_MAX:
+                raise Refused(errno.E2BIG, f"a batch of {len(encoded)} events is too large: split it")
+            if encoded:
+                group = self.log.journal(encoded, contents)
+                journalled = True
+                self.log.index(group)
+                self._flush()
+            keep = True
+        except Exception as error:
+            if not journalled:
+                if isinstance(error, StorageError):
+                    self._journal_failed(error)
+                raise
+            _log.exception(
+                "batch from event %d is in the journal but was not indexed: applying the journal again", first
+            )
+        finally:
+            self.environment.end_batch(keep)
+            self._adopt()
+        if not keep:
+            self._replay_live()
+        self._count_dirty(len(encoded))
+        return list(range(first, first + len(encoded)))
+
+    def _apply_batch(
+        self, commands: Sequence[Command], author: Author, writer_seq: int
+    ) -> tuple[list[Event], list[Contents | None]]:
+        decided: list[tuple[Any, Contents | None]] = []
+        events: list[Event] = []
+        batch = writer_seq
+        for command in commands:
+            fields = decide(self.state, command)
+            if fields is None:
+                continue
+            event = self._event(fields, author, writer_seq, batch=batch, last=False)
+            apply(self.state, self.log.last_seq + 1 + len(events), event)
+            events.append(event)
+            decided.append((fields, Contents(command.data, fields.digest) if type(command) is Write else None))
+            writer_seq += 1
+        if events:
+            events[-1] = events[-1]._replace(batch_last=True)
+        return events, [contents for _fields, contents in decided]
+
+    def announce(self, fields: Any, author: Author = SYSTEM) -> int:
+        """Append an event that the system itself has to tell."""
+        return self.submit(Announce(fields), author)
+
+    def author(self, uid: int, gid: int, pid: int) -> Author:
+        """Who (uid, gid) is: agent and session, introduced by events the first time."""
+        session = self.identities.find_session(uid, gid)
+        if session is None:
+            for command in self.identities.introduce(uid, gid):
+                self.submit(command, SYSTEM)
+                self.identities.learn([command])
+            session = self.identities.find_session(uid, gid)
+            assert session is not None
+        return author_of(session, pid)
+
+    def _event(self, fields: Any, author: Author, writer_seq: int, *, batch: int, last: bool) -> Event:
+        kind = TYPE_OF_RECORD[type(fields)]
+        now = self.clock.wall()
+        return Event(
+            kind.name,
+            kind.schema,
+            uuid7(now),
+            self._writer,
+            writer_seq,
+            now,
+            0,
+            author.agent,
+            author.session,
+            0,
+            0,
+            author.causation,
+            author.uid,
+            author.gid,
+            author.pid,
+            batch,
+            last,
+            fields,
+        )
+
+    def _reserve_inodes(self) -> bool:
+        """Reserve the next block of inode numbers; False if there are none left."""
+        first = max(self.state.reserved_until, self.state.next_ino)
+        count = min(limits.INODES_PER_RESERVATION, limits.INO_MAX + 1 - first)
+        if count <= 0:
+            return False
+        self.submit(Announce(InodesReserved(first, count)), SYSTEM)
+        return True
+
+    def _require_writable(self) -> None:
+        if self.refusal is not None:
+            raise ReadOnlyStore(self.refusal)
+        if self._index_full is not None:
+            raise DiskFull(self._index_full)
+
+    def _journal_failed(self, error: StorageError) -> None:
+        """After a failed write or sync nobody knows what reached the disk: no more changes until a restart."""
+        if not isinstance(error, (DiskFull, ReadOnlyStore)):
+            self.failed = True
+            self.refusal = f"the store is read-only since {error}; restart the daemon once the disk is well"
+            _log.error("%s", self.refusal)
+
+    # Durability
+
+    @property
+    def dirty(self) -> int:
+        """Events that the index has not committed."""
+        return self._dirty
+
+    def note_replayed(self, events: int) -> None:
+        """Recovery applied events that the index has not committed yet."""
+        self._dirty += events
+
+    def _count_dirty(self, events: int) -> None:
+        self._dirty += events
+        if self._dirty >= self._commit_events:
+            self.on_commit_due()
+
+    @property
+    def commit_is_due(self) -> bool:
+        """Enough events have come for a commit that holds requests about as long as it may."""
+        return self._dirty >= self._commit_events
+
+    def sync(self) -> None:
+        """Return when everything accepted is on disk. May run in a thread of its own, beside changes.
+
+        Raises StorageError if nobody knows what is on disk, now or since an earlier failure.
+        """
+        if self.failed:
+            raise StorageError(self.refusal)
+        if self.refusal is not None:
+            return
+        try:
+            self.journal.sync()
+        except StorageError as error:
+            self._journal_failed(error)
+            raise
+
+    def commit(self) -> None:
+        """Sync the journal, then commit the index: it never gets ahead of the journal on disk.
+
+        Raises StorageError; DiskFull: nothing is lost, changes are refused until a commit succeeds.
+        """
+        if self.refusal is not None or (not self._dirty and self._index_full is None):
+            return
+        self.sync()
+        began = time.monotonic()
+        events = self._dirty
+        try:
+            self._flush()
+            self.environment.commit()
+        except StorageError as error:
+            self._replay_live()
+            if isinstance(error, DiskFull):
+                self._index_full = str(error)
+            else:
+                self._journal_failed(error)
+            raise
+        self._index_full = None
+        self._dirty = 0
+        self._adapt(events, time.monotonic() - began)
+
+    def _flush(self) -> None:
+        """Write into the tables what is kept beside them."""
+        self.state.flush()
+        self.log.note_committed(self.journal.synced)
+
+    def _adapt(self, events: int, seconds: float) -> None:
+        if seconds > COMMIT_SECONDS_MAX and events >= self._commit_events:
+            self._commit_events = max(_COMMIT_EVENTS_MIN, self._commit_events * 3 // 4)
+        elif seconds < COMMIT_SECONDS_MAX / 2 and events >= self._commit_events:
+            self._commit_events = min(_COMMIT_EVENTS_MAX, self._commit_events * 5 // 4)
+
+    def _replay_live(self) -> None:
+        """Throw the uncommitted tables away and make them again from the journal.
+
+        Raises StorageError if that fails: then no change is taken any more.
+        """
+        try:
+            self.environment.abort()
+            self._adopt()
+            replay_tail(self.environment, self.state, self.log, self._folder, self._store_id)
+            self.identities = Identities(self.environment)
+        except Exception as error:
+            self.failed = True
+            self.refusal = f"the store is read-only: applying the journal again failed ({error}); restart the daemon"
+            _log.exception("%s", self.refusal)
+            raise StorageError(self.refusal) from error
+
+    # Reads
+
+    @property
+    def last_seq(self) -> int:
+        return self.log.last_seq
+
+    def at(self, seq: int) -> Moment:
+        """The project as it was right after event `seq`."""
+        return Moment(self.environment, seq)
+
+    def read(self, inode: Inode, offset: int, length: int, seq: int = limits.SEQ_MAX) -> bytes:
+        """Contents of a file whose row, as of event `seq`, is `inode`; shorter at its end.
+
+        Raises Damaged if the stored bytes are not those that were written, StorageError if the disk fails.
+        """
+        length = min(length, inode.size - offset)
+        if length <= 0:
+            return b""
+        found = contents_pieces(self.environment, inode, offset, length, seq)
+        return read_pieces(self.environment, self.reader, found, offset, length)
+
+
+def replay_tail(environment: Environment, state: TableState, log: EventIndex, folder: Path, store_id: bytes) -> None:
+    """Apply what the journal has beyond the index, all of which is known to be whole."""
+    mark = committed(environment)
+    start, number, synced = (mark.position, mark.number, mark.synced) if mark else (0, 0, 0)
+    scan = Scan(folder, store_id, start=start, number=number, known_synced=synced, verify_payloads=False)
+    for group in scan.groups():
+        replay(group, state, log)
+    if isinstance(scan.verdict, Damaged):
+        raise scan.verdict
+
+
+def replay(group: Group, state: TableState, log: EventIndex) -> None:
+    """Index and apply one journalled group."""
+    log.index(group)
+    for seq, data in enumerate(group.events, group.first_seq):
+        apply(state, seq, decode(data))

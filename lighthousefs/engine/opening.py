@@ -1,0 +1,263 @@
+"""Creating, opening and closing a store, and what a crash leaves to be done.
+
+Opening applies the journal behind the index again, cuts off a torn tail (kept under `torn/`), refuses damage, and then
+finishes what the killed daemon's callers had begun: versions that were never closed, inodes held open without a name.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import socket
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lighthousefs import limits
+from lighthousefs.domain.commands import SYSTEM, Announce, CloseVersion, Command, ReleaseInode
+from lighthousefs.domain.events import (
+    EVENT_TYPES,
+    AgentRegistered,
+    InodesReserved,
+    Recovered,
+    SessionStarted,
+    StoreCreated,
+    WriterJoined,
+)
+from lighthousefs.engine.engine import Engine, replay
+from lighthousefs.engine.identity import SYSTEM_AGENT, author_of
+from lighthousefs.engine.rebuild import rebuild_index
+from lighthousefs.errors import Damaged
+from lighthousefs.ids import ROOT_INO
+from lighthousefs.log.clock import LogClock
+from lighthousefs.log.eventlog import EventIndex, committed
+from lighthousefs.log.payloads import PLAIN
+from lighthousefs.storage.environment import LMDB_ENGINE, Environment
+from lighthousefs.storage.journal import Journal
+from lighthousefs.storage.record import KINDS
+from lighthousefs.storage.scan import Scan, TornTail, cut
+from lighthousefs.storage.store import Known, Lock, Store
+from lighthousefs.tables.rows import SEQ
+from lighthousefs.tables.schema import INDEX_LAYOUT, INO_KEY, INO_SEQ_KEY, OPEN_WRITE_KEY, Table, ino_seq_key
+from lighthousefs.tables.state import TYPE_CODES, TableState
+
+_log = logging.getLogger(__name__)
+_FILE_CREATED = TYPE_CODES["file-created"]
+_WRITTEN = TYPE_CODES["written"]
+
+KNOWN = Known(
+    record_kinds=KINDS,
+    lanes=(0,),
+    codecs=(PLAIN,),
+    event_types={kind.name: kind.schema for kind in EVENT_TYPES.values()},
+)
+WRITER = 1
+TABLE_NAMES = [table.name.lower() for table in Table]
+"""Names of the tables in the database, by number."""
+
+
+@dataclass
+class OpenStore:
+    """A store that this process holds, and its engine."""
+
+    store: Store
+    engine: Engine
+    lock: Lock
+    scratch: Path | None = None
+
+    def close(self) -> None:
+        """Make everything durable (unless read-only), close all files, give the lock back."""
+        try:
+            if self.engine.refusal is None:
+                self.engine.commit()
+        finally:
+            self.engine.reader.close()
+            self.engine.environment.close()
+            self.engine.journal.close()
+            self.lock.release()
+            if self.scratch is not None:
+                shutil.rmtree(self.scratch, ignore_errors=True)
+
+
+def create_store(path: Path, *, uid: int, gid: int, segment_bytes: int = limits.SEGMENT_BYTES) -> Store:
+    """Make a store at `path` (0700) with an empty project whose root belongs to (uid, gid).
+
+    Raises Unusable if the folder cannot become one.
+    """
+    store = Store.create(path, KNOWN, index_layout=INDEX_LAYOUT, lmdb_engine=LMDB_ENGINE, segment_bytes=segment_bytes)
+    Journal.create(store.journal, store.contents.store_id, segment_bytes=segment_bytes).close()
+    open_store(store, owner=(uid, gid)).close()
+    return store
+
+
+def open_store(
+    store: Store,
+    *,
+    read_only: bool = False,
+    mount_point: Path | None = None,
+    control_socket: Path | None = None,
+    owner: tuple[int, int] = (0, 0),
+    clock: Callable[[int], LogClock] = LogClock,
+) -> OpenStore:
+    """Take the store's lock, recover it, and open it for changes, or for reading only.
+
+    `clock` makes the log's clock from the newest log time. Raises Unusable if another process holds the store, Damaged if
+    it may not be changed because stored bytes are not what was written, FormatError for what this version does not know.
+    """
+    lock = store.lock(mount_point=mount_point, socket=control_socket)
+    scratch: Path | None = None
+    try:
+        index, usable = _find_index(store)
+        if read_only and not (usable and _is_writable(store.path)):
+            # Nothing of the store is written: the journal's tail goes into a copy.
+            scratch = Path(tempfile.mkdtemp(prefix="lighthousefs-"))
+            index = _scratch_index(store, index if usable else None, scratch)
+        elif not usable:
+            rebuild_index(store.journal, store.contents.store_id, index, TABLE_NAMES)
+            store.replace(index_layout=INDEX_LAYOUT, lmdb_engine=LMDB_ENGINE)
+        environment = Environment(index, TABLE_NAMES)
+        try:
+            engine = _recover(store, environment, read_only=read_only, clock=clock)
+        except BaseException:
+            environment.close()
+            raise
+        if engine.last_seq == 0 and not read_only:
+            _begin(engine, store, owner)
+        return OpenStore(store, engine, lock, scratch)
+    except BaseException:
+        lock.release()
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+        raise
+
+
+def _is_writable(path: Path) -> bool:
+    try:
+        with tempfile.TemporaryFile(dir=path):
+            return True
+    except OSError:
+        return False
+
+
+def _find_index(store: Store) -> tuple[Path, bool]:
+    """The index, and whether it is there in the layout of this version."""
+    index = store.index
+    layout = (store.contents.index_layout, store.contents.lmdb_engine)
+    return index, (index / "data.mdb").exists() and layout == (INDEX_LAYOUT, LMDB_ENGINE)
+
+
+def _scratch_index(store: Store, index: Path | None, scratch: Path) -> Path:
+    copy = scratch / "index"
+    if index is not None:
+        shutil.copytree(index, copy)
+    else:
+        rebuild_index(store.journal, store.contents.store_id, copy, TABLE_NAMES, prefix_is_enough=True)
+    return copy
+
+
+def _recover(store: Store, environment: Environment, *, read_only: bool, clock: Callable[[int], LogClock]) -> Engine:
+    """Apply what the journal has behind the index, judge how it ends, and make the engine."""
+    store_id = store.contents.store_id
+    mark = committed(environment)
+    start, number, synced = (mark.position, mark.number, mark.synced) if mark else (0, 0, 0)
+    scan = Scan(store.journal, store_id, start=start, number=number, known_synced=synced)
+    state = TableState(environment)
+    indexer = EventIndex(environment)
+    replayed = 0
+    for group in scan.groups():
+        replay(group, state, indexer)
+        replayed += len(group.events)
+    state.flush()
+    verdict = scan.verdict
+    damage = verdict if isinstance(verdict, Damaged) else None
+    if damage is not None and not read_only:
+        raise damage
+    if isinstance(verdict, TornTail) and not read_only:
+        cut(store.journal, verdict, store.path / "torn")
+        _log.warning(
+            "%s: %d bytes of unfinished records cut off and kept in torn/: %s",
+            verdict.place,
+            verdict.bytes,
+            verdict.reason,
+        )
+    journal = Journal.open(
+        store.journal, store_id, scan.tail, segment_bytes=store.contents.segment_bytes, writable=not read_only
+    )
+    engine = Engine(
+        environment=environment,
+        journal=journal,
+        folder=store.journal,
+        store_id=store_id,
+        clock=clock(indexer.last_time),
+        writer=WRITER,
+        refusal=_read_only_reason(damage) if read_only else None,
+        damage=damage,
+    )
+    engine.note_replayed(replayed)
+    if not read_only:
+        _finish(engine, replayed, verdict if isinstance(verdict, TornTail) else None)
+    return engine
+
+
+def _finish(engine: Engine, replayed: int, torn: TornTail | None) -> None:
+    """Tell of the crash, if there was one, and do what its victims would have done: close versions, release inodes."""
+    open_writes = [
+        (*OPEN_WRITE_KEY.unpack(key)[1:], SEQ.unpack(value)[0])
+        for key, value in engine.environment.scan(Table.OPEN_WRITES)
+    ]
+    held = [INO_KEY.unpack(key)[1] for key, _value in engine.environment.scan(Table.HELD)]
+    if not (replayed or torn or open_writes or held):
+        return
+    position = torn.position if torn else engine.journal.position
+    told = Recovered(
+        replayed, torn.bytes if torn else 0, position >> 32, position & 0xFFFFFFFF, torn.reason if torn else ""
+    )
+    recovered = engine.log.get(engine.announce(told))
+    assert recovered is not None
+    for ino, session_number, first in open_writes:
+        session = engine.identities.sessions[session_number]
+        author = author_of(session, pid=0)._replace(causation=recovered.event.id)
+        first, written = _version_so_far(engine, ino, session_number, first)
+        engine.submit(CloseVersion(ino, first, written, "recovery"), author)
+    for ino in held:
+        engine.submit(ReleaseInode(ino), SYSTEM._replace(causation=recovered.event.id))
+
+
+def _version_so_far(engine: Engine, ino: int, session: int, first: int) -> tuple[int, int]:
+    """Where a version that was never closed began (the file's making counts), and the bytes written in it."""
+    written = 0
+    for key, value in engine.environment.scan(Table.BY_INODE, ino_seq_key(ino, 0)):
+        _branch, key_ino, seq = INO_SEQ_KEY.unpack(key)
+        if key_ino != ino:
+            break
+        if value[0] == _FILE_CREATED and seq < first:
+            made = engine.log.get(seq)
+            if made is not None and made.event.session == session and seq + 1 == first:
+                first = seq
+        if value[0] == _WRITTEN and seq >= first:
+            change = engine.log.get(seq)
+            if change is not None and change.event.session == session:
+                written += change.event.fields.length
+    return first, written
+
+
+def _read_only_reason(damage: Damaged | None) -> str:
+    return "the store is mounted read-only" + (f" and damaged: {damage}" if damage else "")
+
+
+def _begin(engine: Engine, store: Store, owner: tuple[int, int]) -> None:
+    """The first events, as one batch: a store without them has never been used."""
+    uid, gid = owner
+    first: list[Command] = [
+        Announce(fields)
+        for fields in (
+            StoreCreated(store.contents.store_id, ROOT_INO, 0o040755, uid, gid),
+            WriterJoined(WRITER, store.contents.writer_id, socket.gethostname()),
+            AgentRegistered(0, SYSTEM_AGENT, "system"),
+            SessionStarted(0, 0, uid, gid, "system"),
+            InodesReserved(ROOT_INO + 1, limits.INODES_PER_RESERVATION),
+        )
+    ]
+    engine.submit_batch(first, SYSTEM)
+    engine.commit()

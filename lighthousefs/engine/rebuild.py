@@ -1,0 +1,64 @@
+"""The index made anew from the journal, beside the old one, which is replaced only when the new one is whole."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from lighthousefs.engine.engine import replay
+from lighthousefs.errors import Damaged
+from lighthousefs.log.eventlog import EventIndex
+from lighthousefs.storage.environment import Environment
+from lighthousefs.storage.scan import Scan
+from lighthousefs.tables.state import TableState
+
+_log = logging.getLogger(__name__)
+EVENTS_PER_COMMIT = 25_000
+
+
+def rebuild_index(
+    journal: Path, store_id: bytes, index: Path, tables: Sequence[str], *, prefix_is_enough: bool = False
+) -> int:
+    """Replay the whole journal into a new index at `index`; returns the number of events.
+
+    Raises Damaged if the journal is damaged, unless the events before the damage are enough. A torn tail is left alone:
+    whoever opens the store next finds it behind the new index.
+    """
+    beside = index.with_name(index.name + ".rebuilding")
+    shutil.rmtree(beside, ignore_errors=True)
+    beside.mkdir(mode=0o700)
+    environment = Environment(beside, tables)
+    try:
+        state, log = TableState(environment), EventIndex(environment)
+        scan = Scan(journal, store_id, known_synced=None)
+        uncommitted = 0
+        for group in scan.groups():
+            replay(group, state, log)
+            uncommitted += len(group.events)
+            if uncommitted >= EVENTS_PER_COMMIT:
+                state.flush()
+                environment.commit()
+                uncommitted = 0
+        if isinstance(scan.verdict, Damaged) and not prefix_is_enough:
+            raise scan.verdict
+        state.flush()
+        log.note_committed(scan.tail.known_synced)
+        environment.commit()
+    finally:
+        environment.close()
+    old = index.with_name(index.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if index.exists():
+        index.rename(old)
+    beside.rename(index)
+    descriptor = os.open(index.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    shutil.rmtree(old, ignore_errors=True)
+    _log.info("index rebuilt: %d events", log.last_seq)
+    return log.last_seq

@@ -1,0 +1,33 @@
+"""A limit on everything, and how the limits hang together."""
+
+from __future__ import annotations
+
+NAME_BYTES_MAX = 255
+TARGET_BYTES_MAX = 4095
+XATTR_VALUE_BYTES_MAX = 64 << 10
+LINKS_MAX = 65_000
+FILE_BYTES_MAX = (1 << 63) - 1
+
+SEQ_BITS = 34
+INO_BITS = 28
+SESSION_BITS = 19
+SEQ_MAX = (1 << SEQ_BITS) - 1
+INO_MAX = (1 << INO_BITS) - 1
+SESSION_MAX = (1 << SESSION_BITS) - 1
+INODES_PER_RESERVATION = 1024
+
+BLOCK_BYTES = 64 << 10
+"""Unit of checksums over contents, and of the rows that say where contents are."""
+
+WRITE_BYTES_MAX = 1 << 20
+"""Largest single write command: what the kernel sends at most, and one payload."""
+
+SEGMENT_BYTES = 64 << 20
+EVENT_RECORD_BYTES_MAX = 32 << 20
+BATCH_EVENTS_MAX = 1 << 20
+
+TIME_MIN_NS = -(1 << 63)
+TIME_MAX_NS = (1 << 63) - 1
+
+assert 2 + SEQ_BITS + INO_BITS == 64, "a node id is a class, a seq and an inode number"
+assert BLOCK_BYTES - 1 <= 0xFFFF, "starts and lengths inside a region are stored in 16 bits"

@@ -1,0 +1,153 @@
+"""Events in seq order: sequenced, journalled, indexed, read back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from struct import Struct
+from typing import NamedTuple
+
+import msgpack
+
+from lighthousefs.domain.codec import decode
+from lighthousefs.domain.events import Event
+from lighthousefs.errors import Damaged
+from lighthousefs.ids import payload_id
+from lighthousefs.log.clock import LogClock
+from lighthousefs.log.payloads import block_sums, put_place
+from lighthousefs.storage.journal import Journal
+from lighthousefs.storage.scan import Group, PayloadPlace
+from lighthousefs.tables.kv import Kv
+from lighthousefs.tables.schema import Table, seq_key
+
+_TIME = Struct("<q")
+_COMMITTED = b"committed"
+
+
+class Committed(NamedTuple):
+    """How far the index got: its last event and that one's log time, and the place behind it in the journal.
+
+    `position` is segment << 32 | offset, `number` that of the last journal record before it, `synced` the P known then.
+    """
+
+    seq: int
+    log_time: int
+    position: int
+    number: int
+    synced: int
+
+
+class Contents(NamedTuple):
+    """Bytes that an event carries, and their BLAKE3 digest."""
+
+    data: bytes
+    digest: bytes
+
+
+class Logged(NamedTuple):
+    """An event with what lies beside its bytes."""
+
+    seq: int
+    log_time: int
+    event: Event
+
+
+def committed(kv: Kv) -> Committed | None:
+    """What the index says of itself; None for a new one."""
+    value = kv.get(Table.META, _COMMITTED)
+    return None if value is None else Committed(*msgpack.unpackb(value))
+
+
+class EventIndex:
+    """The events that the index holds; one instance a write transaction, as the tables."""
+
+    def __init__(self, kv: Kv) -> None:
+        self._kv = kv
+        last = kv.floor(Table.EVENTS, seq_key((1 << 64) - 1))
+        self.last_seq = 0 if last is None else int.from_bytes(last[0], "big")
+        self.last_time: int = 0 if last is None else _TIME.unpack_from(last[1])[0]
+        mark = committed(kv)
+        self._end, self._number = (0, 0) if mark is None else (mark.position, mark.number)
+
+    def index(self, group: Group) -> None:
+        """Put a journalled group into the tables of the log."""
+        if group.first_seq != self.last_seq + 1:
+            raise Damaged(f"event {group.first_seq}", f"the index ends with event {self.last_seq}")
+        for place in group.payloads:
+            put_place(self._kv, place.payload_id, place.segment, place.offset, place.length, place.sums)
+        time = _TIME.pack(group.log_time_ns)
+        for seq, data in enumerate(group.events, group.first_seq):
+            self._kv.put(Table.EVENTS, seq_key(seq), time + data)
+        self.last_seq = group.first_seq + len(group.events) - 1
+        self.last_time = group.log_time_ns
+        self._end = group.end
+        self._number = group.number
+
+    def note_committed(self, synced: int) -> None:
+        """Write down how far the index got; to be committed with it, after the journal was synced up to `synced`."""
+        mark = Committed(self.last_seq, self.last_time, self._end, self._number, synced)
+        self._kv.put(Table.META, _COMMITTED, msgpack.packb(mark))
+
+    def get(self, seq: int) -> Logged | None:
+        """Event `seq`, or None if there is none."""
+        value = self._kv.get(Table.EVENTS, seq_key(seq)) if seq > 0 else None
+        return None if value is None else _logged(seq, value)
+
+    def events(self, first: int, last: int) -> Iterator[Logged]:
+        """Events `first` to `last`, in order. The log may grow meanwhile."""
+        for seq in range(max(first, 1), min(last, self.last_seq) + 1):
+            found = self.get(seq)
+            if found is None:
+                raise Damaged(f"event {seq}", "it is missing in the index")
+            yield found
+
+    def seq_at(self, time: int) -> int:
+        """The newest event whose log time is `time` (ns) or before; 0 if there is none.
+
+        The events of a batch share one time, so the answer never lies inside a batch.
+        """
+        low, high = 0, self.last_seq
+        while low < high:
+            middle = (low + high + 1) // 2
+            value = self._kv.get(Table.EVENTS, seq_key(middle))
+            if value is None:
+                raise Damaged(f"event {middle}", "it is missing in the index")
+            if _TIME.unpack_from(value)[0] <= time:
+                low = middle
+            else:
+                high = middle - 1
+        return low
+
+
+class EventLog(EventIndex):
+    """Sequences new events, and writes them into the journal."""
+
+    def __init__(self, kv: Kv, journal: Journal, clock: LogClock) -> None:
+        super().__init__(kv)
+        self._journal = journal
+        self._clock = clock
+
+    def journal(self, events: Sequence[bytes], contents: Sequence[Contents | None]) -> Group:
+        """Write one event, or a whole batch, into the journal; `index` is to follow.
+
+        Raises DiskFull (nothing happened), StorageError, ReadOnlyStore: what `Journal.append` raises.
+        """
+        first = self.last_seq + 1
+        log_time = self._clock.now()
+        payloads = [
+            (payload_id(first + index, 0), carried.data, carried.digest, block_sums(carried.data))
+            for index, carried in enumerate(contents)
+            if carried is not None
+        ]
+        appended = self._journal.append(payloads, first, log_time, events)
+        places = [
+            PayloadPlace(payload, segment, offset, len(data), sums, digest)
+            for (payload, data, digest, sums), (segment, offset) in zip(payloads, appended.places, strict=True)
+        ]
+        return Group(first, log_time, list(events), places, appended.end, appended.number)
+
+
+def _logged(seq: int, value: bytes) -> Logged:
+    try:
+        return Logged(seq, _TIME.unpack_from(value)[0], decode(value[_TIME.size :]))
+    except ValueError as error:
+        raise Damaged(f"event {seq}", str(error)) from error

@@ -1,0 +1,212 @@
+"""The index: one LMDB environment, and the one write transaction that the daemon keeps open in it.
+
+The transaction belongs to the thread that opened the environment. LMDB does not object when another thread commits it,
+the next `begin` just hangs for ever: so commit and begin are one call here, and it checks the thread.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+
+import lmdb
+
+from lighthousefs.errors import DiskFull, StorageError
+
+LMDB_ENGINE = "0.9"
+"""py-lmdb bundles two engines whose files differ; `store.json` names the one that wrote the index."""
+_LIB_VERSION = 0
+
+MAP_BYTES_MAX = 1 << 40
+MAP_BYTES_MIN = 64 << 20
+READERS_MAX = 32
+
+
+class Environment:
+    """Ordered tables of bytes in LMDB, read and changed through one open write transaction.
+
+    A table is named by its position in `tables`. Every call may raise StorageError, DiskFull if the disk is full: then
+    nothing since the last `commit` may be relied on, and `abort` must follow.
+    """
+
+    def __init__(self, folder: Path, tables: Sequence[str], *, writable: bool = True) -> None:
+        self.folder = folder
+        self._writable = writable
+        self._env = _open(folder, len(tables), writable)
+        self._thread = threading.get_ident()
+        self._stack: list[lmdb.Transaction[bytes]] = []
+        with _Errors(folder):
+            self._env.reader_check()
+            self._databases = [self._env.open_db(name.encode(), create=writable) for name in tables]
+            self._begin()
+
+    def _begin(self) -> None:
+        self._stack = [self._env.begin(write=self._writable, buffers=False)]
+        self._adopt()
+
+    def _adopt(self) -> None:
+        self._transaction = self._stack[-1]
+        self._cursors: list[lmdb.Cursor[bytes] | None] = [None] * len(self._databases)
+
+    def commit(self) -> None:
+        """Make everything since the last commit durable (fully synced), and go on in a new transaction."""
+        self._check_thread()
+        with _Errors(self.folder):
+            self._stack[0].commit()
+            self._begin()
+
+    def abort(self) -> None:
+        """Throw away everything since the last commit."""
+        self._check_thread()
+        with _Errors(self.folder):
+            self._stack[0].abort()
+            self._begin()
+
+    def begin_batch(self) -> None:
+        """Begin changes that are kept or thrown away together, before anything is committed."""
+        self._check_thread()
+        with _Errors(self.folder):
+            self._stack.append(self._env.begin(parent=self._stack[-1], write=True, buffers=False))
+        self._adopt()
+
+    def end_batch(self, keep: bool) -> None:
+        """Keep the batch's changes for the next commit, or throw them away."""
+        self._check_thread()
+        with _Errors(self.folder):
+            batch = self._stack.pop()
+            if keep:
+                batch.commit()
+            else:
+                batch.abort()
+        self._adopt()
+
+    def close(self) -> None:
+        """Close the files; what was not committed is thrown away."""
+        self._check_thread()
+        self._cursors = []
+        for transaction in reversed(self._stack):
+            transaction.abort()
+        self._stack = []
+        self._env.close()
+
+    def get(self, table: int, key: bytes) -> bytes | None:
+        return self._transaction.get(key, None, self._databases[table])
+
+    def put(self, table: int, key: bytes, value: bytes) -> None:
+        try:
+            self._transaction.put(key, value, True, True, False, self._databases[table])
+        except lmdb.Error as error:
+            raise _storage_error(error, self.folder) from error
+
+    def delete(self, table: int, key: bytes) -> bool:
+        try:
+            return self._transaction.delete(key, b"", self._databases[table])
+        except lmdb.Error as error:
+            raise _storage_error(error, self.folder) from error
+
+    def ceiling(self, table: int, key: bytes) -> tuple[bytes, bytes] | None:
+        """The first row whose key is `key` or above."""
+        cursor = self._cursor(table)
+        return cursor.item() if cursor.set_range(key) else None
+
+    def floor(self, table: int, key: bytes) -> tuple[bytes, bytes] | None:
+        """The last row whose key is `key` or below."""
+        cursor = self._cursor(table)
+        if not cursor.set_range(key):
+            return cursor.item() if cursor.last() else None
+        if cursor.key() == key or cursor.prev():
+            return cursor.item()
+        return None
+
+    def scan(self, table: int, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Rows in order from `start` on; the table must not be changed meanwhile."""
+        with self._transaction.cursor(self._databases[table]) as cursor:
+            if cursor.set_range(start) if start else cursor.first():
+                yield from cursor.iternext()
+
+    def clear(self, table: int) -> None:
+        """Remove all rows of a table."""
+        with _Errors(self.folder):
+            self._transaction.drop(self._databases[table], delete=False)
+        self._cursors[table] = None
+
+    def rows(self, table: int) -> int:
+        """How many rows the table has."""
+        return int(self._transaction.stat(self._databases[table])["entries"])
+
+    def check_readers(self) -> None:
+        """Free what readers that died held on to."""
+        self._env.reader_check()
+
+    def bytes_used(self) -> int:
+        """Size of the index file on disk."""
+        return (self.folder / "data.mdb").stat().st_blocks * 512
+
+    def _cursor(self, table: int) -> lmdb.Cursor[bytes]:
+        cursor = self._cursors[table]
+        if cursor is None:
+            cursor = self._cursors[table] = self._transaction.cursor(self._databases[table])
+        return cursor
+
+    def _check_thread(self) -> None:
+        if threading.get_ident() != self._thread:
+            raise RuntimeError("the index was opened in another thread: its transaction may be used only there")
+
+
+def _open(folder: Path, tables: int, writable: bool) -> lmdb.Environment:
+    size = MAP_BYTES_MAX
+    while True:
+        try:
+            return lmdb.open(
+                str(folder),
+                map_size=size,
+                max_dbs=tables,
+                max_readers=READERS_MAX,
+                mode=0o600,
+                readonly=not writable,
+                lock=writable,
+                create=writable,
+                lib_version=_LIB_VERSION,
+            )
+        except (lmdb.MemoryError, MemoryError):
+            # Address space only, but `ulimit -v` counts it.
+            size //= 2
+            if size < MAP_BYTES_MIN:
+                raise StorageError(f"{folder}: no {MAP_BYTES_MIN >> 20} MiB of address space for the index") from None
+        except lmdb.Error as error:
+            raise _storage_error(error, folder) from error
+
+
+def _storage_error(error: lmdb.Error, folder: Path) -> StorageError:
+    if isinstance(error, lmdb.MapFullError) or _disk_is_full(folder):
+        return DiskFull(f"{folder}: {os.strerror(errno.ENOSPC)} ({error})")
+    return StorageError(f"{folder}: {error}")
+
+
+def _disk_is_full(folder: Path) -> bool:
+    """LMDB says "Input/output error" for a full disk: ask the file system itself."""
+    try:
+        facts = os.statvfs(folder)
+    except OSError:
+        return False
+    return facts.f_bavail * facts.f_frsize < 1 << 20
+
+
+class _Errors:
+    """Turns LMDB's errors into ours."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        if isinstance(error, lmdb.Error):
+            raise _storage_error(error, self._folder) from error

@@ -1,0 +1,498 @@
+"""The store folder: what is in it, what it may hold, and who serves it.
+
+    STORE/           0700
+    ├── store.json   what a reader must know before it opens anything else; replaced whole, never edited in place
+    ├── index/       the LMDB environment
+    ├── journal/     the segments
+    └── lock         flock'ed by the one process that may change the store; its text says who that is
+
+`store.json` is one JSON object. Its `format` governs all its keys: a version that adds one raises the number, so an
+unknown key in a known format is damage. `record_kinds`, `lanes`, `codecs` (numbers) and `event_types` (name → newest
+schema) are what the store may hold, and are extended durably before the first of a kind is written, so that an older
+version knows at the door that it cannot read the store. `store_id` and `writer_id` are 16 random bytes in hex.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shlex
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
+
+from lighthousefs.errors import Damaged, DiskFull, FormatError, StorageError, Unusable
+from lighthousefs.limits import SEGMENT_BYTES
+from lighthousefs.mountinfo import Mount, mount_of, without_links
+
+FORMAT = 1
+ID_BYTES = 16
+STORE_JSON = "store.json"
+STORE_JSON_BYTES_MAX = 1 << 20
+LOCK_BYTES_MAX = 1 << 16
+
+# Asking who holds a lock takes it shared for some microseconds, and a holder's text comes that long after its lock:
+# whoever meets the other's moment tries again.
+LOCK_TRIES = 40
+LOCK_PAUSE_S = 0.005
+
+_Id = Annotated[bytes, Field(min_length=ID_BYTES, max_length=ID_BYTES)]
+_Number = Annotated[int, Field(ge=0, le=255)]
+_TypeName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Numbers of record kinds, lanes, codecs; event type → newest schema: what a version reads, a store may hold."""
+
+    record_kinds: Collection[int] = ()
+    lanes: Collection[int] = ()
+    codecs: Collection[int] = ()
+    event_types: Mapping[str, int] = field(default_factory=dict)
+
+
+class StoreFile(BaseModel):
+    """The contents of `store.json`."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", ser_json_bytes="hex", val_json_bytes="hex")
+
+    format: Annotated[int, Field(ge=1, le=FORMAT)]
+    store_id: _Id
+    writer_id: _Id
+    created_at: AwareDatetime
+    index_layout: Annotated[int, Field(ge=0)]
+    lmdb_engine: Annotated[str, Field(min_length=1)]
+    segment_bytes: Annotated[int, Field(ge=4096, lt=1 << 32, multiple_of=8)]
+    record_kinds: tuple[_Number, ...]
+    lanes: tuple[_Number, ...]
+    codecs: tuple[_Number, ...]
+    event_types: dict[_TypeName, Annotated[int, Field(ge=1)]]
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a store's lock. `pid` is None for a process that cannot be seen from here (another container)."""
+
+    pid: int | None
+    mount_point: Path | None
+    socket: Path | None
+    since: datetime | None
+
+
+class Lock:
+    """The right to change a store, until `release`, the end of a `with` block, or the end of the process.
+
+    It belongs to the descriptor: a forked child holds it too, a program started by exec does not.
+    """
+
+    def __init__(self, store: Store, descriptor: int) -> None:
+        self._store = store
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Gives the right back; a second call does nothing."""
+        if self._descriptor < 0:
+            return
+        descriptor, self._descriptor = self._descriptor, -1
+        self._store._lock = None
+        # A text that stays on a failing disk misleads nobody: it counts only while the lock is held.
+        _quietly(os.ftruncate, descriptor, 0)
+        os.close(descriptor)
+
+    def __enter__(self) -> Lock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+class Store:
+    """An opened store folder. `contents` is `store.json` as last read or replaced."""
+
+    def __init__(self, path: Path, known: Known, contents: StoreFile) -> None:
+        self.path = path
+        self.known = known
+        self.contents = contents
+        self._lock: Lock | None = None
+
+    @property
+    def journal(self) -> Path:
+        return self.path / "journal"
+
+    @property
+    def index(self) -> Path:
+        return self.path / "index"
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        known: Known,
+        *,
+        index_layout: int,
+        lmdb_engine: str,
+        segment_bytes: int = SEGMENT_BYTES,
+        mounts: Sequence[Mount] | None = None,
+    ) -> Store:
+        """Makes an empty store that may hold all that `known` names, in a new or an empty folder.
+
+        `mounts` stands in for the mount table. Raises Unusable for a folder that is not empty, a place on NFS or
+        FUSE, missing rights, a full disk: then nothing is left behind, and an existing folder is as it was.
+        """
+        folder = without_links(path, mounts)
+        _refuse_file_system(path, mount_of(folder, mounts))
+        contents = StoreFile(
+            format=FORMAT,
+            store_id=os.urandom(ID_BYTES),
+            writer_id=os.urandom(ID_BYTES),
+            created_at=datetime.now(UTC),
+            index_layout=index_layout,
+            lmdb_engine=lmdb_engine,
+            segment_bytes=segment_bytes,
+            record_kinds=tuple(sorted(known.record_kinds)),
+            lanes=tuple(sorted(known.lanes)),
+            codecs=tuple(sorted(known.codecs)),
+            event_types=dict(sorted(known.event_types.items())),
+        )
+        try:
+            _make_folder(folder, contents)
+        except OSError as error:
+            why = f"{path} cannot be made a store: {os.strerror(error.errno or errno.EIO)}"
+            raise Unusable(why, _way_out(error, folder)) from error
+        return cls(folder, known, contents)
+
+    @classmethod
+    def open(cls, path: Path, known: Known) -> Store:
+        """Reads and checks `store.json`; writes nothing, so it works on a read-only disk and beside a daemon.
+
+        Raises Unusable for what is not a store, FormatError for a store that may hold what `known` does not name,
+        Damaged for a `store.json` that cannot be true.
+        """
+        folder = without_links(path)
+        return cls(folder, known, _read_store_json(folder, known))
+
+    def declare(self, more: Known) -> None:
+        """Says that the store may hold these too from now on; on disk when it returns. What was declared stays.
+
+        To be called with the lock held, before the first of a kind is written. Raises DiskFull or StorageError.
+        """
+        now = self.contents
+        schemas = dict(now.event_types)
+        for name, schema in more.event_types.items():
+            schemas[name] = max(schema, schemas.get(name, 0))
+        wanted = now.model_copy(
+            update={
+                "record_kinds": tuple(sorted({*now.record_kinds, *more.record_kinds})),
+                "lanes": tuple(sorted({*now.lanes, *more.lanes})),
+                "codecs": tuple(sorted({*now.codecs, *more.codecs})),
+                "event_types": dict(sorted(schemas.items())),
+            }
+        )
+        assert not _unknown_in(wanted, self.known), "a version declares only what it can read"
+        if wanted != now:
+            self._publish(wanted)
+
+    def replace(
+        self, *, writer_id: bytes | None = None, index_layout: int | None = None, lmdb_engine: str | None = None
+    ) -> None:
+        """Changes what is given; on disk when it returns. With the lock held. Raises DiskFull or StorageError."""
+        given = {"writer_id": writer_id, "index_layout": index_layout, "lmdb_engine": lmdb_engine}
+        changes = {name: value for name, value in given.items() if value is not None}
+        self._publish(StoreFile.model_validate({**self.contents.model_dump(), **changes}))
+
+    def _publish(self, contents: StoreFile) -> None:
+        assert self._lock is not None, "store.json is changed under the lock only"
+        place = self.path / STORE_JSON
+        try:
+            _replace_store_json(self.path, contents)
+        except OSError as error:
+            kind = DiskFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StorageError
+            raise kind(f"{place} cannot be replaced: {error.strerror}") from error
+        self.contents = contents
+        try:
+            _sync(self.path)
+        except OSError as error:
+            # Never DiskFull, after which nothing has happened: the new file is there, for how long is not known.
+            raise StorageError(f"{place} is replaced, but may not stay so: {error.strerror}") from error
+
+    def lock(self, *, mount_point: Path | None = None, socket: Path | None = None) -> Lock:
+        """Takes the right to change the store, for this process; `store.json` is read anew under it.
+
+        Where it will be mounted and where its control socket will be are told to those who are refused. On a
+        read-only disk the lock is taken and nobody is told. Raises Unusable when another process holds it, or
+        without the rights to; what `open` raises, if the store changed since.
+        """
+        assert self._lock is None, "one lock a store"
+        try:
+            descriptor = _open_lock(self.path / "lock")
+        except OSError as error:
+            raise Unusable(f"{self.path} cannot be locked: {error.strerror}", _way_out(error, self.path)) from error
+        try:
+            if not _taken(descriptor):
+                raise _in_use(self.path, self.holder())
+            _write_holder(descriptor, Holder(os.getpid(), mount_point, socket, datetime.now(UTC)))
+            self.contents = _read_store_json(self.path, self.known)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._lock = Lock(self, descriptor)
+        return self._lock
+
+    def holder(self) -> Holder | None:
+        """Who holds the lock now, or None, whatever a killed process left in the file."""
+        try:
+            descriptor = os.open(self.path / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            why = f"who holds {self.path} cannot be seen: {error.strerror}"
+            raise Unusable(why, _way_out(error, self.path)) from error
+        try:
+            for _ in range(LOCK_TRIES):
+                if _free(descriptor):
+                    return None
+                holder = _written_holder(descriptor)
+                if holder is not None and Path("/proc", str(holder.pid)).exists():
+                    return holder
+                time.sleep(LOCK_PAUSE_S)
+            return Holder(None, None, None, None)
+        finally:
+            os.close(descriptor)
+
+
+def _refuse_file_system(path: Path, mount: Mount | None) -> None:
+    if mount is None or not (mount.is_nfs or mount.is_fuse):
+        return
+    # NFS: flock and the shared memory map of LMDB do not hold between machines. FUSE: the daemon would wait for
+    # another daemon, in the end for itself.
+    kind = "NFS" if mount.is_nfs else "FUSE"
+    raise Unusable(
+        f"{path} lies on {kind} ({mount.type} at {mount.mount_point}), where no store can be",
+        "choose a folder on a local disk",
+    )
+
+
+def _make_folder(folder: Path, contents: StoreFile) -> None:
+    """Raises OSError or Unusable with everything undone."""
+    with contextlib.ExitStack() as undo:
+        mode = None
+        try:
+            folder.mkdir(mode=0o700)
+            undo.callback(_quietly, folder.rmdir)
+        except FileExistsError:
+            _refuse_occupied(folder)
+            mode = folder.stat().st_mode & 0o7777
+        for name in ("journal", "index"):
+            # Of two makers at once the first mkdir lets one through, so it comes before anything is changed.
+            (folder / name).mkdir(mode=0o700)
+            undo.callback(_quietly, (folder / name).rmdir)
+        if mode is not None:
+            undo.callback(_quietly, folder.chmod, mode)
+        folder.chmod(0o700)
+        os.close(os.open(folder / "lock", os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        undo.callback(_quietly, (folder / "lock").unlink)
+        undo.callback(_quietly, (folder / STORE_JSON).unlink)
+        _replace_store_json(folder, contents)
+        _sync(folder)
+        _sync(folder.parent)
+        undo.pop_all()
+
+
+def _quietly(step: Callable[..., None], *arguments: Any) -> None:
+    with contextlib.suppress(OSError):
+        step(*arguments)
+
+
+def _refuse_occupied(folder: Path) -> None:
+    names = _names_in(folder)
+    if STORE_JSON in names:
+        raise Unusable(f"{folder} is a store already", f"mount it: lighthousefs mount {folder} MOUNTPOINT")
+    if names:
+        raise _not_a_store(folder, names, f"{folder} is not empty", "choose a new or an empty folder")
+
+
+def _names_in(folder: Path) -> set[str]:
+    return {entry.name for entry in folder.iterdir()}
+
+
+def _not_a_store(folder: Path, names: set[str], otherwise: str, hint: str) -> Unusable:
+    """For a folder without store.json: a store without it or half made is told from any other folder."""
+    if not {"journal", "index"} & names:
+        return Unusable(otherwise, hint, status=2)
+    with contextlib.suppress(OSError):
+        if any(_names_in(folder / name) for name in ("journal", "index") if name in names):
+            return Unusable(f"{folder} is a store without its store.json", "put that file back from a backup")
+        if names <= {"journal", "index", "lock", f"{STORE_JSON}.new"}:
+            return Unusable(
+                f"{folder} is a store whose making was interrupted; it holds nothing yet",
+                f"rm -r {shlex.quote(str(folder))}; lighthousefs init {shlex.quote(str(folder))}",
+            )
+    return Unusable(otherwise, hint, status=2)
+
+
+def _way_out(error: OSError, folder: Path) -> str:
+    """What a person can do about a call that failed on a store's folder."""
+    if isinstance(error, PermissionError):
+        return "run this as the owner of the folder, or with sudo"
+    if isinstance(error, FileNotFoundError):
+        return f"make the folder above it first: mkdir -p {shlex.quote(str(folder.parent))}"
+    if isinstance(error, NotADirectoryError):
+        return "name a folder, not a file"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "make room on that disk first"
+    return ""
+
+
+def _read_store_json(folder: Path, known: Known) -> StoreFile:
+    place = folder / STORE_JSON
+    try:
+        with place.open("rb") as file:
+            text = file.read(STORE_JSON_BYTES_MAX + 1)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise _no_store_json(folder) from error
+    except OSError as error:
+        raise Unusable(f"{place} cannot be read: {error.strerror}", _way_out(error, folder)) from error
+    if len(text) > STORE_JSON_BYTES_MAX:
+        raise Damaged(str(place), f"is longer than any version writes it ({STORE_JSON_BYTES_MAX} bytes)")
+    try:
+        # The number first: what else a newer format holds is nothing this version could check.
+        raw = json.loads(text)
+        number = raw.get("format") if isinstance(raw, dict) else None
+        if isinstance(number, int) and number > FORMAT:
+            raise FormatError(f"{place}: store format {number}, this version reads up to {FORMAT}")
+        contents = StoreFile.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise Damaged(str(place), f"{'.'.join(map(str, first['loc'])) or 'text'}: {first['msg']}") from error
+    except (ValueError, RecursionError) as error:
+        raise Damaged(str(place), f"is not JSON: {error}") from error
+    unknown = _unknown_in(contents, known)
+    if unknown:
+        more = f" (and {len(unknown) - 1} more unknown)" if len(unknown) > 1 else ""
+        raise FormatError(f"{folder} may hold {unknown[0]}{more}")
+    return contents
+
+
+def _no_store_json(folder: Path) -> Unusable:
+    init = f"make one: lighthousefs init {shlex.quote(str(folder))}"
+    try:
+        names = _names_in(folder)
+    except FileNotFoundError:
+        return Unusable(f"{folder} does not exist", init, status=2)
+    except OSError as error:
+        return Unusable(f"{folder} is not a store: {error.strerror}", _way_out(error, folder), status=2)
+    hint = "name the folder of a store" if names else init
+    return _not_a_store(folder, names, f"{folder} is not a store (no {STORE_JSON})", hint)
+
+
+def _unknown_in(contents: StoreFile, known: Known) -> list[str]:
+    """What the store may hold and this version cannot read, each with both numbers."""
+    unknown = []
+    for what, held, read in (
+        ("record kind", contents.record_kinds, known.record_kinds),
+        ("lane", contents.lanes, known.lanes),
+        ("codec", contents.codecs, known.codecs),
+    ):
+        numbers = ", ".join(map(str, sorted(read))) or "none"
+        unknown += [f"{what} {number}, this version knows {numbers}" for number in held if number not in read]
+    for name, schema in contents.event_types.items():
+        newest = known.event_types.get(name, 0)
+        if schema > newest:
+            knows = f"knows it up to schema {newest}" if newest else "knows no such type (schema 0)"
+            unknown.append(f"event type {name!r} of schema {schema}, this version {knows}")
+    return unknown
+
+
+def _replace_store_json(folder: Path, contents: StoreFile) -> None:
+    """Whole or not at all, also through a power loss; to last, it needs its folder synced. Raises OSError."""
+    new = folder / f"{STORE_JSON}.new"
+    descriptor = os.open(new, os.O_CREAT | os.O_TRUNC | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            text = memoryview(contents.model_dump_json(indent=2).encode() + b"\n")
+            while text:
+                text = text[os.write(descriptor, text) :]
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        new.replace(folder / STORE_JSON)
+    except OSError:
+        _quietly(new.unlink)
+        raise
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _open_lock(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
+    # On a read-only disk flock works all the same.
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _taken(descriptor: int) -> bool:
+    for attempt in range(LOCK_TRIES):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        if attempt < LOCK_TRIES - 1:
+            time.sleep(LOCK_PAUSE_S)
+    return False
+
+
+def _free(descriptor: int) -> bool:
+    """Whether nobody holds the lock. Holds it shared in passing, which `_taken` of another process outwaits."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    return True
+
+
+def _write_holder(descriptor: int, holder: Holder) -> None:
+    """One JSON object; bytes of a path that are not UTF-8 as the surrogates of `os.fsdecode`, escaped."""
+    text = json.dumps({**asdict(holder), "since": f"{holder.since:%Y-%m-%dT%H:%M:%SZ}"}, default=str).encode() + b"\n"
+    # A full or a read-only disk is no reason to refuse: the lock counts, its text only tells.
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, text, 0)
+
+
+def _written_holder(descriptor: int) -> Holder | None:
+    """None for what a process wrote half, which it may be about to complete, or what is no such text."""
+    try:
+        fields = json.loads(os.pread(descriptor, LOCK_BYTES_MAX, 0))
+        mount_point, socket = (
+            None if fields[name] is None else Path(fields[name]) for name in ("mount_point", "socket")
+        )
+        return Holder(int(fields["pid"]), mount_point, socket, datetime.fromisoformat(fields["since"]))
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _in_use(folder: Path, holder: Holder | None) -> Unusable:
+    who = "another process" if holder is None or holder.pid is None else f"pid {holder.pid}"
+    if holder is None or holder.mount_point is None:
+        return Unusable(f"{folder} is in use by {who}", "try again when it has ended")
+    return Unusable(
+        f"{folder} is in use by {who}, mounted at {holder.mount_point}",
+        f"use it there, or first: lighthousefs unmount {shlex.quote(str(holder.mount_point))}",
+    )

@@ -1,0 +1,227 @@
+"""The project as it was right after event `seq`: the one reader of the past, where today is just the newest moment.
+
+A row is found by at most two seeks: the live one if it was true at `seq`, else the first past one that ends after `seq`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from lighthousefs.domain.state import Entry, Inode
+from lighthousefs.ids import ROOT_INO
+from lighthousefs.tables import contents
+from lighthousefs.tables.kv import Kv
+from lighthousefs.tables.rows import COOKIE, ENTRY, FOLDER_NOTE, SEQ, unpack_entry, unpack_inode
+from lighthousefs.tables.schema import (
+    INO_KEY,
+    INO_SEQ_KEY,
+    LINK_KEY,
+    SEQ_KEY,
+    SPAN_KEY,
+    Table,
+    ino_key,
+    ino_seq_key,
+    name_key,
+    past_name_key,
+    span_key,
+)
+from lighthousefs.tables.state import TYPE_CODES
+
+_VERSION_CLOSED = TYPE_CODES["version-closed"]
+_SPAN_CLASSES = 64
+_PATH_DEPTH_MAX = 1 << 16
+
+
+class Child(NamedTuple):
+    """A name in a folder and what stands there; cookies rise in the order of a listing."""
+
+    name: bytes
+    ino: int
+    cookie: int
+
+
+class Moment:
+    """Reads the tables as of event `seq`."""
+
+    def __init__(self, kv: Kv, seq: int) -> None:
+        self.kv = kv
+        self.seq = seq
+
+    def inode(self, ino: int) -> Inode | None:
+        """The inode's row at this moment; of a folder also its times and link count then."""
+        row = self._inode_row(ino)
+        if row is None or not row.is_dir:
+            return row
+        found = self.kv.floor(Table.BY_INODE, ino_seq_key(ino, self.seq))
+        if found is None or not found[0].startswith(ino_key(ino)) or len(found[1]) != FOLDER_NOTE.size:
+            return row
+        _code, mtime, ctime, nlink = FOLDER_NOTE.unpack(found[1])
+        return row._replace(mtime=mtime, ctime=ctime, nlink=nlink)
+
+    def _inode_row(self, ino: int) -> Inode | None:
+        value = self.kv.get(Table.INODES, ino_key(ino))
+        if value is not None:
+            row = unpack_inode(value)
+            if row.since <= self.seq:
+                return row
+        found = self.kv.ceiling(Table.INODES_PAST, ino_seq_key(ino, self.seq + 1))
+        if found is None or not found[0].startswith(ino_key(ino)):
+            return None
+        row = unpack_inode(found[1])
+        return row if row.since <= self.seq else None
+
+    def entry(self, parent: int, name: bytes) -> Entry | None:
+        """What stood at `name` in folder `parent`."""
+        value = self.kv.get(Table.ENTRIES, name_key(parent, name))
+        if value is not None:
+            entry = unpack_entry(value)
+            if entry.since <= self.seq:
+                return entry
+        prefix = name_key(parent, name) + b"\0"
+        found = self.kv.ceiling(Table.ENTRIES_PAST, past_name_key(parent, name, self.seq + 1))
+        if found is None or not found[0].startswith(prefix) or len(found[0]) != len(prefix) + SEQ_KEY.size:
+            return None
+        entry = unpack_entry(found[1])
+        return entry if entry.since <= self.seq else None
+
+    def children(self, parent: int) -> list[Child]:
+        """All names in the folder, by cookie."""
+        found = [Child(name, ino, cookie) for name, ino, cookie in self._live_children(parent)]
+        found.extend(self._past_children(parent))
+        found.sort(key=lambda child: child.cookie)
+        return found
+
+    def _live_children(self, parent: int) -> Iterator[Child]:
+        prefix = ino_key(parent)
+        for key, value in self.kv.scan(Table.ENTRIES_BY_COOKIE, prefix):
+            if not key.startswith(prefix):
+                return
+            cookie = INO_SEQ_KEY.unpack(key)[2]
+            if cookie > self.seq:
+                return
+            since, ino = COOKIE.unpack_from(value)
+            if since <= self.seq:
+                yield Child(value[COOKIE.size :], ino, cookie)
+
+    def _past_children(self, parent: int) -> Iterator[Child]:
+        """A name that lived `until - since` events is in the class of that number's bit length: whatever was alive at seq
+        in class c has `until` in (seq, seq + 2**c], one short range a class."""
+        span_class = 0
+        while span_class <= _SPAN_CLASSES:
+            last = self.seq + (1 << span_class)
+            following = span_class + 1
+            for key, value in self.kv.scan(Table.ENTRIES_SPAN, span_key(parent, span_class, self.seq + 1)):
+                _branch, key_parent, key_class, until = SPAN_KEY.unpack_from(key)
+                if key_parent != parent:
+                    return
+                if key_class != span_class:
+                    following = key_class
+                    break
+                if until > last:
+                    break
+                since, ino, cookie = ENTRY.unpack(value)
+                if since <= self.seq:
+                    yield Child(key[SPAN_KEY.size :], ino, cookie)
+            else:
+                return
+            span_class = following
+
+    def xattr(self, ino: int, name: bytes) -> bytes | None:
+        """An extended attribute's value."""
+        value = self.kv.get(Table.XATTRS, name_key(ino, name))
+        if value is not None and SEQ.unpack_from(value)[0] <= self.seq:
+            return value[SEQ.size :]
+        prefix = name_key(ino, name) + b"\0"
+        found = self.kv.ceiling(Table.XATTRS_PAST, past_name_key(ino, name, self.seq + 1))
+        if found is None or not found[0].startswith(prefix) or len(found[0]) != len(prefix) + SEQ_KEY.size:
+            return None
+        return found[1][SEQ.size :] if SEQ.unpack_from(found[1])[0] <= self.seq else None
+
+    def xattrs(self, ino: int) -> list[bytes]:
+        """Names of the extended attributes, sorted."""
+        prefix = ino_key(ino)
+        names = set()
+        for table, tail in ((Table.XATTRS, 0), (Table.XATTRS_PAST, SEQ_KEY.size + 1)):
+            for key, _value in self.kv.scan(table, prefix):
+                if not key.startswith(prefix):
+                    break
+                names.add(key[len(prefix) : len(key) - tail])
+        return sorted(name for name in names if self.xattr(ino, name) is not None)
+
+    def pieces(self, inode: Inode, offset: int, length: int) -> list[contents.Piece]:
+        """Where the bytes [offset, offset + length) of the file come from; holes are left out."""
+        return contents.pieces(self.kv, inode, offset, min(length, inode.size - offset), self.seq)
+
+    def path(self, ino: int) -> bytes | None:
+        """A path of the inode from the project's root, without a leading slash; None if it is not there."""
+        names: list[bytes] = []
+        while ino != ROOT_INO:
+            row = self._inode_row(ino)
+            if row is None or len(names) > _PATH_DEPTH_MAX:
+                return None
+            names.append(row.name)
+            ino = row.parent
+        return b"/".join(reversed(names))
+
+    def names(self, ino: int) -> list[tuple[int, bytes]]:
+        """Every (parent, name) of the inode."""
+        row = self._inode_row(ino)
+        if row is None or row.nlink == 0:
+            return []
+        found = {(row.parent, row.name)}
+        prefix = ino_key(ino)
+        for table, tail in ((Table.LINKS, 0), (Table.LINKS_PAST, SEQ_KEY.size + 1)):
+            for key, _value in self.kv.scan(table, prefix):
+                if not key.startswith(prefix):
+                    break
+                found.add((LINK_KEY.unpack_from(key)[2], key[LINK_KEY.size : len(key) - tail]))
+        return sorted(where for where in found if (entry := self.entry(*where)) is not None and entry.ino == ino)
+
+    def resolve(self, path: bytes) -> int | None:
+        """The inode at `path` from the project's root, no symbolic link followed; None if there is none."""
+        ino = int(ROOT_INO)
+        for name in path.split(b"/"):
+            if not name:
+                continue
+            entry = self.entry(ino, name)
+            if entry is None:
+                return None
+            ino = entry.ino
+        return ino
+
+    def last_event(self, ino: int) -> int:
+        """The last event up to this moment that changed the inode (a closed version is none); 0 if none did."""
+        return self._last(Table.BY_INODE, ino, skip=_VERSION_CLOSED)
+
+    def last_version(self, ino: int) -> int:
+        """The last `version-closed` up to this moment, or before the first the event that made the inode."""
+        found = self._last(Table.VERSIONS, ino)
+        if found:
+            return found
+        first = self.kv.ceiling(Table.BY_INODE, ino_seq_key(ino, 0))
+        if first is None or not first[0].startswith(ino_key(ino)):
+            return 0
+        made = INO_SEQ_KEY.unpack(first[0])[2]
+        return made if made <= self.seq else 0
+
+    def _last(self, table: Table, ino: int, skip: int | None = None) -> int:
+        prefix = ino_key(ino)
+        seq = self.seq
+        while True:
+            found = self.kv.floor(table, ino_seq_key(ino, seq))
+            if found is None or not found[0].startswith(prefix):
+                return 0
+            at = int(INO_SEQ_KEY.unpack(found[0])[2])
+            if found[1][0] != skip or skip is None:
+                return at
+            seq = at - 1
+
+
+def newest_page(kv: Kv, parent: int, after: int) -> Iterator[Child]:
+    """Names in the live folder whose cookie is above `after`, in order: one seek, then neighbours."""
+    prefix = INO_KEY.pack(0, parent)
+    for key, value in kv.scan(Table.ENTRIES_BY_COOKIE, ino_seq_key(parent, after + 1)):
+        if not key.startswith(prefix):
+            return
+        yield Child(value[COOKIE.size :], COOKIE.unpack_from(value)[1], INO_SEQ_KEY.unpack(key)[2])

@@ -1,0 +1,36 @@
+"""Values of the tables, as `schema` names them."""
+
+from __future__ import annotations
+
+from struct import Struct
+
+import msgpack
+
+from lighthousefs.domain.state import Entry, Inode
+
+ENTRY = Struct("<QIQ")
+SEQ = Struct("<Q")
+TIME = Struct("<q")
+FOLDER_NOTE = Struct("<BqqI")
+COOKIE = Struct("<QI")
+VERSION = Struct("<QQ")
+
+_packer = msgpack.Packer(use_bin_type=True, autoreset=True)
+_unpack = msgpack.unpackb
+
+
+def pack_inode(row: Inode) -> bytes:
+    packed: bytes = _packer.pack(row)
+    return packed
+
+
+def unpack_inode(value: bytes) -> Inode:
+    return Inode(*_unpack(value, use_list=False))
+
+
+def pack_entry(entry: Entry) -> bytes:
+    return ENTRY.pack(*entry)
+
+
+def unpack_entry(value: bytes) -> Entry:
+    return Entry(*ENTRY.unpack(value))
