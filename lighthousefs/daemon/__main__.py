@@ -1,0 +1,52 @@
+"""`python -m lighthousefs.daemon`: serve a mount in the background for `lighthousefs mount`.
+
+One JSON line goes to the descriptor `--ready-fd`: {"ready": ...} or {"error": {message, hint, status}}.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+from lighthousefs.daemon.serve import Options, serve
+from lighthousefs.errors import LighthouseError, Unusable
+
+
+def main(arguments: list[str]) -> int:
+    """Exit status of the daemon: 0 after a clean end, 1 if it could not serve."""
+    parser = ArgumentParser(prog="python -m lighthousefs.daemon", allow_abbrev=False)
+    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--mount-point", type=Path, required=True)
+    parser.add_argument("--read-only", action="store_true")
+    parser.add_argument("--allow-other", action="store_true")
+    parser.add_argument("--ready-fd", type=int, required=True)
+    given = parser.parse_args(arguments)
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+    )
+    waiting = [given.ready_fd]
+
+    def tell(message: dict[str, Any]) -> None:
+        if waiting:
+            descriptor = waiting.pop()
+            os.write(descriptor, json.dumps(message).encode() + b"\n")
+            os.close(descriptor)
+
+    try:
+        options = Options(given.store, given.mount_point, given.read_only, given.allow_other)
+        serve(options, lambda facts: tell({"ready": facts}))
+    except LighthouseError as error:
+        hint, status = (error.hint, error.status) if isinstance(error, Unusable) else ("", 1)
+        logging.getLogger(__name__).error("%s", error)
+        tell({"error": {"message": str(error), "hint": hint, "status": status}})
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,48 @@
+"""The one border between us and pyfuse3: no exception but FUSEError leaves a handler, or the mount would end."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import pyfuse3
+
+from lighthousefs.errors import DiskFull, ReadOnlyStore, Refused, StorageError
+
+_log = logging.getLogger(__name__)
+Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Any]])
+
+requests: Counter[str] = Counter()
+"""Requests answered, by handler."""
+
+
+def border(handler: Handler) -> Handler:
+    """Count the request; turn our errors into errnos, and any other exception into EIO for this caller alone."""
+    name = handler.__name__
+
+    @functools.wraps(handler)
+    async def guarded(*arguments: Any) -> Any:
+        requests[name] += 1
+        try:
+            return await handler(*arguments)
+        except pyfuse3.FUSEError:
+            raise
+        except Refused as error:
+            raise pyfuse3.FUSEError(error.errno) from None
+        except DiskFull as error:
+            _log.warning("%s: %s", name, error)
+            raise pyfuse3.FUSEError(errno.ENOSPC) from None
+        except ReadOnlyStore:
+            raise pyfuse3.FUSEError(errno.EROFS) from None
+        except StorageError as error:
+            _log.error("%s: %s", name, error)
+            raise pyfuse3.FUSEError(errno.EIO) from None
+        except Exception:
+            _log.exception("%s failed: its caller gets EIO, the mount goes on", name)
+            raise pyfuse3.FUSEError(errno.EIO) from None
+
+    return guarded  # type: ignore[return-value]

@@ -1,0 +1,246 @@
+"""pyfuse3's handlers: translate a request, ask the tree, translate the answer. Nothing is decided here.
+
+No handler awaits between asking the tree and answering, so each request is atomic for all others; only `fsync` waits.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import pyfuse3
+from pyfuse3 import (
+    EntryAttributes,
+    FileHandleT,
+    FileInfo,
+    FlagT,
+    InodeT,
+    ModeT,
+    ReaddirToken,
+    RequestContext,
+    StatvfsData,
+)
+
+from lighthousefs import limits
+from lighthousefs.domain.commands import Author
+from lighthousefs.errors import Refused
+from lighthousefs.fuse.attributes import attributes
+from lighthousefs.fuse.border import border
+from lighthousefs.namespace.found import Opened
+from lighthousefs.namespace.nodes import ROOT_NODE
+from lighthousefs.namespace.tree import Tree
+
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
+
+
+class Operations(pyfuse3.Operations):
+    """`sync` returns when everything acknowledged is on disk; `folder` is where the store lies."""
+
+    supports_dot_lookup = False
+    enable_writeback_cache = False
+
+    def __init__(self, tree: Tree, sync: Callable[[], Awaitable[None]], folder: Path) -> None:
+        super().__init__()
+        self._tree = tree
+        self._sync = sync
+        self._folder = folder
+
+    def _author(self, ctx: RequestContext) -> Author:
+        return self._tree.engine.author(ctx.uid, ctx.gid, ctx.pid)
+
+    # Looking
+
+    @border
+    async def lookup(self, parent_inode: InodeT, name: bytes, ctx: RequestContext) -> EntryAttributes:
+        if len(name) > limits.NAME_BYTES_MAX:
+            raise pyfuse3.FUSEError(errno.ENAMETOOLONG)
+        return attributes(self._tree.of(parent_inode).lookup(parent_inode, name))
+
+    @border
+    async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
+        """Node ids are computed: there is nothing to forget."""
+
+    @border
+    async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
+        return attributes(self._tree.of(inode).find(inode))
+
+    @border
+    async def readlink(self, inode: InodeT, ctx: RequestContext) -> bytes:
+        return self._tree.of(inode).readlink(inode)
+
+    @border
+    async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
+        return FileHandleT(self._tree.of(inode).open_folder(inode))
+
+    @border
+    async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
+        for name, found, cookie in self._tree.of(fh).listing(fh, start_id):
+            if not pyfuse3.readdir_reply(token, name, attributes(found), cookie):
+                return
+
+    @border
+    async def releasedir(self, fh: FileHandleT) -> None:
+        self._tree.of(fh).close_folder(fh)
+
+    @border
+    async def statfs(self, ctx: RequestContext) -> StatvfsData:
+        below = os.statvfs(self._folder)
+        facts = StatvfsData()
+        facts.f_bsize = below.f_bsize
+        facts.f_frsize = below.f_frsize
+        facts.f_blocks = below.f_blocks
+        facts.f_bfree = below.f_bfree
+        facts.f_bavail = below.f_bavail
+        facts.f_files = limits.INO_MAX
+        facts.f_ffree = facts.f_favail = limits.INO_MAX + 1 - self._tree.engine.state.next_ino
+        facts.f_namemax = limits.NAME_BYTES_MAX
+        return facts
+
+    @border
+    async def getxattr(self, inode: InodeT, name: bytes, ctx: RequestContext) -> bytes:
+        return self._tree.of(inode).xattr(inode, name)
+
+    @border
+    async def listxattr(self, inode: InodeT, ctx: RequestContext) -> list[bytes]:
+        return self._tree.of(inode).xattrs(inode)
+
+    # Files
+
+    @border
+    async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
+        if flags & _WRITING:
+            return _file_info(self._tree.changeable(inode).open_for_writing(inode, self._author(ctx), flags))
+        return _file_info(self._tree.of(inode).open_for_reading(inode))
+
+    @border
+    async def create(
+        self, parent_inode: InodeT, name: bytes, mode: ModeT, flags: FlagT, ctx: RequestContext
+    ) -> tuple[FileInfo, EntryAttributes]:
+        live = self._tree.changeable(parent_inode)
+        found, opened = live.create(parent_inode, name, mode, self._author(ctx), flags)
+        return _file_info(opened), attributes(found)
+
+    @border
+    async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
+        return self._tree.of(fh).read(fh, off, size)
+
+    @border
+    async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
+        written, changed = self._tree.changeable(fh).write(fh, off, buf)
+        if changed:
+            # A writer that may not leave setuid set took it away: the kernel must not go on believing the old mode.
+            pyfuse3.invalidate_inode(InodeT(changed), attr_only=True)
+        return written
+
+    @border
+    async def flush(self, fh: FileHandleT) -> None:
+        if fh >> 62 == 0:
+            self._tree.live.flush(fh)
+
+    @border
+    async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
+        if fh >> 62 == 0:
+            self._tree.live.fsync(fh)
+        await self._sync()
+
+    @border
+    async def fsyncdir(self, fh: FileHandleT, datasync: bool) -> None:
+        await self._sync()
+
+    @border
+    async def release(self, fh: FileHandleT) -> None:
+        self._tree.of(fh).close(fh)
+
+    # Changes
+
+    @border
+    async def mkdir(self, parent_inode: InodeT, name: bytes, mode: ModeT, ctx: RequestContext) -> EntryAttributes:
+        return attributes(self._tree.changeable(parent_inode).make_folder(parent_inode, name, mode, self._author(ctx)))
+
+    @border
+    async def mknod(
+        self, parent_inode: InodeT, name: bytes, mode: ModeT, rdev: int, ctx: RequestContext
+    ) -> EntryAttributes:
+        live = self._tree.changeable(parent_inode)
+        return attributes(live.make_node(parent_inode, name, mode, rdev, self._author(ctx)))
+
+    @border
+    async def symlink(self, parent_inode: InodeT, name: bytes, target: bytes, ctx: RequestContext) -> EntryAttributes:
+        live = self._tree.changeable(parent_inode)
+        return attributes(live.make_symlink(parent_inode, name, target, self._author(ctx)))
+
+    @border
+    async def link(
+        self, inode: InodeT, new_parent_inode: InodeT, new_name: bytes, ctx: RequestContext
+    ) -> EntryAttributes:
+        live = self._tree.changeable(inode, new_parent_inode)
+        return attributes(live.link(inode, new_parent_inode, new_name, self._author(ctx)))
+
+    @border
+    async def unlink(self, parent_inode: InodeT, name: bytes, ctx: RequestContext) -> None:
+        self._tree.changeable(parent_inode).unlink(parent_inode, name, self._author(ctx))
+
+    @border
+    async def rmdir(self, parent_inode: InodeT, name: bytes, ctx: RequestContext) -> None:
+        self._tree.changeable(parent_inode).remove_folder(parent_inode, name, self._author(ctx))
+
+    @border
+    async def rename(
+        self,
+        parent_inode_old: InodeT,
+        name_old: bytes,
+        parent_inode_new: InodeT,
+        name_new: bytes,
+        flags: FlagT,
+        ctx: RequestContext,
+    ) -> None:
+        if flags & ~(pyfuse3.RENAME_NOREPLACE | pyfuse3.RENAME_EXCHANGE):
+            raise Refused(errno.EINVAL)
+        self._tree.changeable(parent_inode_old, parent_inode_new).rename(
+            parent_inode_old,
+            name_old,
+            parent_inode_new,
+            name_new,
+            replace=not flags & pyfuse3.RENAME_NOREPLACE,
+            exchange=bool(flags & pyfuse3.RENAME_EXCHANGE),
+            author=self._author(ctx),
+        )
+
+    @border
+    async def setattr(
+        self,
+        inode: InodeT,
+        attr: EntryAttributes,
+        fields: pyfuse3.SetattrFields,
+        fh: FileHandleT | None,
+        ctx: RequestContext,
+    ) -> EntryAttributes:
+        found = self._tree.changeable(inode).change(
+            inode,
+            self._author(ctx),
+            handle=fh,
+            size=attr.st_size if fields.update_size else None,
+            mode=attr.st_mode if fields.update_mode else None,
+            uid=attr.st_uid if fields.update_uid else None,
+            gid=attr.st_gid if fields.update_gid else None,
+            atime=attr.st_atime_ns if fields.update_atime else None,
+            mtime=attr.st_mtime_ns if fields.update_mtime else None,
+        )
+        return attributes(found)
+
+    @border
+    async def setxattr(self, inode: InodeT, name: bytes, value: bytes, ctx: RequestContext) -> None:
+        self._tree.changeable(inode).set_xattr(inode, name, value, self._author(ctx))
+
+    @border
+    async def removexattr(self, inode: InodeT, name: bytes, ctx: RequestContext) -> None:
+        self._tree.changeable(inode).remove_xattr(inode, name, self._author(ctx))
+
+
+def _file_info(opened: Opened) -> FileInfo:
+    return FileInfo(fh=FileHandleT(opened.handle), direct_io=opened.direct, keep_cache=not opened.direct)
+
+
+assert ROOT_NODE == pyfuse3.ROOT_INODE

@@ -1,0 +1,83 @@
+"""What a part of the tree answers: a node with its attributes, and how the kernel may keep them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol
+
+from lighthousefs.domain.state import Inode
+from lighthousefs.errors import Refused
+
+COMPUTED_XATTRS = b"user.lighthouse."
+
+
+class Found(NamedTuple):
+    """`row` None: no such name. `fixed`: cannot change behind the kernel's back, so it may keep the answer."""
+
+    node: int
+    row: Inode | None
+    fixed: bool
+
+
+class Listed(NamedTuple):
+    """One name in a listing; `cookie` is where a later call goes on."""
+
+    name: bytes
+    found: Found
+    cookie: int
+
+
+class Opened(NamedTuple):
+    """`direct`: reads and writes come here unbuffered; else the kernel may keep pages from earlier openings."""
+
+    handle: int
+    direct: bool
+
+
+class Part(Protocol):
+    """One part of the tree. Errors are Refused with the caller's errno, or the disk's."""
+
+    def find(self, node: int) -> Found: ...
+    def lookup(self, folder: int, name: bytes) -> Found: ...
+    def open_folder(self, folder: int) -> int: ...
+    def close_folder(self, handle: int) -> None: ...
+    def listing(self, handle: int, after: int) -> Iterator[Listed]: ...
+    def open_for_reading(self, node: int) -> Opened: ...
+    def read(self, handle: int, offset: int, length: int) -> bytes: ...
+    def close(self, handle: int) -> None: ...
+    def readlink(self, node: int) -> bytes: ...
+    def xattr(self, node: int, name: bytes) -> bytes: ...
+    def xattrs(self, node: int) -> list[bytes]: ...
+
+
+def refuse(number: int) -> Refused:
+    return Refused(number, os.strerror(number))
+
+
+def read_only() -> Refused:
+    return refuse(errno.EROFS)
+
+
+def synthetic_row(mode: int, *, size: int, time: int, uid: int, gid: int, links: int = 1) -> Inode:
+    """Attributes of a thing that is no inode of the project; time in ns."""
+    return Inode(
+        since=0,
+        body=0,
+        cut=0,
+        size=size,
+        allocated=size if stat.S_ISREG(mode) else 0,
+        atime=time,
+        mtime=time,
+        ctime=time,
+        mode=mode,
+        uid=uid,
+        gid=gid,
+        nlink=links,
+        xattrs=0,
+        parent=0,
+        name=b"",
+        target=b"",
+    )

@@ -1,0 +1,337 @@
+"""`current/`: the live project, the one part of the tree that can be changed.
+
+A write is attributed to the opener of its handle, so handles that may write are kept here; one that an earlier process
+gave out is made again from its number. A handle that only reads is nothing but its number.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Literal
+
+from lighthousefs.domain import commands as c
+from lighthousefs.domain.commands import Author
+from lighthousefs.domain.state import Inode
+from lighthousefs.engine.engine import Engine
+from lighthousefs.engine.identity import author_of
+from lighthousefs.ids import ROOT_INO
+from lighthousefs.namespace.computed import computed_xattr
+from lighthousefs.namespace.found import COMPUTED_XATTRS, Found, Listed, Opened, refuse
+from lighthousefs.namespace.nodes import COUNTER_BITS, HANDLE_INO_SHIFT, ROOT_NODE, decode_live_handle, live_handle
+from lighthousefs.namespace.past import PARENT_COOKIE, SELF_COOKIE
+from lighthousefs.tables.moment import newest_page
+
+_GHOSTS_MAX = 4096
+_SETTABLE = (b"user.", b"trusted.", b"security.")
+
+
+class Handle:
+    """An open file that may be written. `base` is the event its writer last saw; a version that it has begun has its first
+    event in `first`, the bytes in `written`, and is `dirty` once the contents changed."""
+
+    __slots__ = ("append", "author", "base", "dirty", "first", "ino", "written")
+
+    def __init__(self, ino: int, author: Author, append: bool, base: int) -> None:
+        self.ino = ino
+        self.author = author
+        self.append = append
+        self.base = base
+        self.first = 0
+        self.written = 0
+        self.dirty = False
+
+
+class LiveTree:
+    """The newest moment, and the operations that make the next one."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._handles: dict[int, Handle] = {}
+        self._counter = 0
+        # Inodes that are gone but that the kernel may still ask about, such as a removed working folder.
+        self._ghosts: OrderedDict[int, Inode] = OrderedDict()
+
+    # Looking
+
+    def find(self, node: int) -> Found:
+        row = self._engine.state.inode(node)
+        if row is None:
+            row = self._ghosts.get(node)
+            if row is None:
+                raise refuse(errno.ESTALE)
+        return Found(node, row, fixed=True)
+
+    def lookup(self, folder: int, name: bytes) -> Found:
+        state = self._engine.state
+        entry = state.entry(folder, name)
+        if entry is None:
+            return Found(0, None, fixed=True)
+        return Found(entry.ino, state.inode(entry.ino), fixed=True)
+
+    def open_folder(self, folder: int) -> int:
+        return live_handle(folder)
+
+    def close_folder(self, handle: int) -> None:
+        """A live folder's handle remembers nothing."""
+
+    def listing(self, handle: int, after: int) -> Iterator[Listed]:
+        ino = handle >> HANDLE_INO_SHIFT
+        here = self.find(ino)
+        if after < SELF_COOKIE:
+            yield Listed(b".", here, SELF_COOKIE)
+        if after < PARENT_COOKIE:
+            assert here.row is not None
+            above = ROOT_NODE if ino == ROOT_INO else here.row.parent
+            yield Listed(b"..", Found(above, here.row, fixed=True), PARENT_COOKIE)
+        state = self._engine.state
+        for child in newest_page(self._engine.environment, ino, max(after, PARENT_COOKIE)):
+            yield Listed(child.name, Found(child.ino, state.inode(child.ino), fixed=True), child.cookie)
+
+    def readlink(self, node: int) -> bytes:
+        row = self.find(node).row
+        if row is None or not stat.S_ISLNK(row.mode):
+            raise refuse(errno.EINVAL)
+        return row.target
+
+    def xattr(self, node: int, name: bytes) -> bytes:
+        if name.startswith(COMPUTED_XATTRS):
+            newest = self._engine.last_seq
+            return computed_xattr(self._engine, self._engine.at(newest), node, name, shown=newest)
+        state = self._engine.state
+        row = state.inode(node)
+        value = state.xattr(node, name) if row is not None and row.xattrs else None
+        if value is None:
+            raise refuse(errno.ENODATA)
+        return value
+
+    def xattrs(self, node: int) -> list[bytes]:
+        row = self.find(node).row
+        return self._engine.at(self._engine.last_seq).xattrs(node) if row is not None and row.xattrs else []
+
+    # Files
+
+    def open_for_reading(self, node: int) -> Opened:
+        self._engine.open_inodes[node] += 1
+        return Opened(live_handle(node), direct=False)
+
+    def open_for_writing(self, node: int, author: Author, flags: int) -> Opened:
+        """A handle that may write; with O_TRUNC the file is emptied, as part of the handle's version."""
+        row = self.find(node).row
+        assert row is not None
+        handle = Handle(node, author, bool(flags & os.O_APPEND), row.since)
+        if flags & os.O_TRUNC:
+            self._truncate(handle, 0)
+        return self._opened(handle, flags)
+
+    def create(self, folder: int, name: bytes, mode: int, author: Author, flags: int) -> tuple[Found, Opened]:
+        """Make a file and open it."""
+        seq = self._engine.submit(c.CreateFile(folder, name, mode, author.uid, author.gid), author)
+        found = self.lookup(folder, name)
+        if flags & os.O_ACCMODE == os.O_RDONLY:
+            return found, self.open_for_reading(found.node)
+        handle = Handle(found.node, author, bool(flags & os.O_APPEND), seq)
+        handle.first = seq
+        return found, self._opened(handle, flags)
+
+    def _opened(self, handle: Handle, flags: int) -> Opened:
+        number = self._free_number(handle)
+        self._handles[number] = handle
+        self._engine.open_inodes[handle.ino] += 1
+        # The kernel asks for security.capability before every buffered write; it does not ask for direct ones, and then
+        # leaves the clearing to us (domain.decide).
+        return Opened(number, direct=flags & os.O_ACCMODE == os.O_WRONLY)
+
+    def _free_number(self, handle: Handle) -> int:
+        for _ in range(1 << COUNTER_BITS):
+            self._counter += 1
+            number = live_handle(handle.ino, handle.author.session, handle.append, self._counter)
+            if number not in self._handles:
+                return number
+        raise refuse(errno.ENFILE)
+
+    def _handle(self, number: int) -> Handle:
+        handle = self._handles.get(number)
+        if handle is None:
+            handle = self._handle_of_earlier_process(number)
+        return handle
+
+    def _handle_of_earlier_process(self, number: int) -> Handle:
+        decoded = decode_live_handle(number)
+        session = self._engine.identities.sessions.get(decoded.session)
+        row = self._engine.state.inode(decoded.ino)
+        if session is None or session.number == 0 or row is None:
+            raise refuse(errno.EBADF)
+        handle = Handle(decoded.ino, author_of(session, pid=0), decoded.append, row.since)
+        self._handles[number] = handle
+        self._engine.open_inodes[handle.ino] += 1
+        return handle
+
+    def read(self, handle: int, offset: int, length: int) -> bytes:
+        row = self._engine.state.inode(handle >> HANDLE_INO_SHIFT)
+        if row is None:
+            raise refuse(errno.ESTALE)
+        return self._engine.read(row, offset, length)
+
+    def write(self, number: int, offset: int, data: bytes) -> tuple[int, int]:
+        """Returns (bytes written, the inode if its mode changed too, else 0)."""
+        handle = self._handle(number)
+        author = handle.author
+        before = self._engine.state.inode(handle.ino)
+        seq = self._engine.submit(
+            c.Write(handle.ino, offset, data, handle.append, handle.base, author.uid == 0), author
+        )
+        if seq:
+            handle.base = seq
+            handle.first = handle.first or seq
+            handle.written += len(data)
+            handle.dirty = True
+        after = self._engine.state.inode(handle.ino)
+        changed = before is not None and after is not None and before.mode != after.mode
+        return len(data), handle.ino if changed else 0
+
+    def _truncate(self, handle: Handle, size: int) -> None:
+        author = handle.author
+        seq = self._engine.submit(c.Truncate(handle.ino, size, handle.base, author.uid == 0), author)
+        if seq:
+            handle.base = seq
+            handle.first = handle.first or seq
+            handle.dirty = True
+
+    def flush(self, number: int) -> None:
+        """Some descriptor of the handle was closed: end its version, if it wrote anything.
+
+        A shell's `> f` closes one before it writes: a file that was only emptied so far is not left behind yet.
+        """
+        handle = self._handles.get(number)
+        if handle is not None and handle.written:
+            self._end_version(handle, "close")
+
+    def fsync(self, number: int) -> None:
+        """The caller wants what it wrote to last: that is a version."""
+        handle = self._handles.get(number)
+        if handle is not None and handle.dirty:
+            self._end_version(handle, "fsync")
+
+    def _end_version(self, handle: Handle, how: Literal["close", "fsync"]) -> None:
+        closed = c.CloseVersion(handle.ino, handle.first, handle.written, how)
+        handle.base = self._engine.submit(closed, handle.author)
+        handle.first = handle.written = 0
+        handle.dirty = False
+
+    def close(self, number: int) -> None:
+        """Forget the handle; the last one of a file without a name releases the file."""
+        handle = self._handles.pop(number, None)
+        ino = number >> HANDLE_INO_SHIFT
+        engine = self._engine
+        engine.open_inodes[ino] -= 1
+        last = engine.open_inodes[ino] <= 0
+        if last:
+            del engine.open_inodes[ino]
+        if handle is not None and handle.dirty:
+            self._end_version(handle, "close")
+        row = engine.state.inode(ino) if last else None
+        if row is not None and row.nlink == 0:
+            self._remember(ino, row)
+            engine.submit(c.ReleaseInode(ino), handle.author if handle is not None else c.SYSTEM)
+
+    # Changes
+
+    def make_folder(self, folder: int, name: bytes, mode: int, author: Author) -> Found:
+        self._engine.submit(c.CreateDirectory(folder, name, mode, author.uid, author.gid), author)
+        return self.lookup(folder, name)
+
+    def make_symlink(self, folder: int, name: bytes, target: bytes, author: Author) -> Found:
+        self._engine.submit(c.CreateSymlink(folder, name, target, author.uid, author.gid), author)
+        return self.lookup(folder, name)
+
+    def make_node(self, folder: int, name: bytes, mode: int, device: int, author: Author) -> Found:
+        self._engine.submit(c.CreateNode(folder, name, mode, device, author.uid, author.gid), author)
+        return self.lookup(folder, name)
+
+    def link(self, node: int, folder: int, name: bytes, author: Author) -> Found:
+        self._engine.submit(c.Link(node, folder, name), author)
+        return self.find(node)
+
+    def unlink(self, folder: int, name: bytes, author: Author) -> None:
+        self._keep_ghost(folder, name)
+        self._engine.submit(c.Unlink(folder, name), author)
+
+    def remove_folder(self, folder: int, name: bytes, author: Author) -> None:
+        self._keep_ghost(folder, name)
+        self._engine.submit(c.RemoveDirectory(folder, name), author)
+
+    def rename(
+        self,
+        folder: int,
+        name: bytes,
+        new_folder: int,
+        new_name: bytes,
+        *,
+        replace: bool,
+        exchange: bool,
+        author: Author,
+    ) -> None:
+        if not exchange:
+            self._keep_ghost(new_folder, new_name)
+        self._engine.submit(c.Rename(folder, name, new_folder, new_name, replace, exchange), author)
+
+    def change(
+        self,
+        node: int,
+        author: Author,
+        *,
+        handle: int | None,
+        size: int | None,
+        mode: int | None,
+        uid: int | None,
+        gid: int | None,
+        atime: int | None,
+        mtime: int | None,
+    ) -> Found:
+        """chmod, chown, utimens and truncate, together if asked together. None leaves an attribute alone."""
+        if size is not None:
+            if handle is not None and decode_live_handle(handle).session:
+                self._truncate(self._handle(handle), size)
+            else:
+                self._truncate_by_name(node, size, author)
+        if (mode, uid, gid, atime, mtime) != (None,) * 5:
+            self._engine.submit(c.ChangeAttributes(node, mode, uid, gid, atime, mtime), author)
+        return self.find(node)
+
+    def _truncate_by_name(self, node: int, size: int, author: Author) -> None:
+        """truncate(2) has no handle: it is a version of its own."""
+        row = self.find(node).row
+        base = row.since if row is not None else 0
+        seq = self._engine.submit(c.Truncate(node, size, base, author.uid == 0), author)
+        if seq:
+            self._engine.submit(c.CloseVersion(node, seq, 0, "truncate"), author)
+
+    def set_xattr(self, node: int, name: bytes, value: bytes, author: Author) -> None:
+        self._check_settable(name)
+        self._engine.submit(c.SetXattr(node, name, value), author)
+
+    def remove_xattr(self, node: int, name: bytes, author: Author) -> None:
+        self._check_settable(name)
+        self._engine.submit(c.RemoveXattr(node, name), author)
+
+    def _check_settable(self, name: bytes) -> None:
+        if name.startswith(COMPUTED_XATTRS):
+            raise refuse(errno.EPERM)
+        if not name.startswith(_SETTABLE):
+            raise refuse(errno.EOPNOTSUPP)
+
+    def _keep_ghost(self, folder: int, name: bytes) -> None:
+        """Whoever stands in a folder that is removed, or holds a path to a file, may still ask for its attributes."""
+        found = self.lookup(folder, name)
+        if found.row is not None and (found.row.is_dir or found.row.nlink == 1):
+            self._remember(found.node, found.row)
+
+    def _remember(self, ino: int, row: Inode) -> None:
+        self._ghosts[ino] = row._replace(nlink=0)
+        self._ghosts.move_to_end(ino)
+        if len(self._ghosts) > _GHOSTS_MAX:
+            self._ghosts.popitem(last=False)
