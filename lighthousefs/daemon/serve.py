@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import logging
 import os
 import signal
@@ -17,7 +18,7 @@ import pyfuse3
 import trio
 
 from lighthousefs import __version__, runtime
-from lighthousefs.answers.health import DaemonFacts, health_json
+from lighthousefs.answers.health import ServedBy, health
 from lighthousefs.control.handlers import make_handlers
 from lighthousefs.control.server import serve as serve_control
 from lighthousefs.daemon.durability import Durability
@@ -52,7 +53,7 @@ def serve(options: Options, ready: Callable[[dict[str, Any]], None]) -> None:
     Raises Unusable, Damaged or FormatError before `ready` if the store cannot be served.
     """
     store = Store.open(options.store, KNOWN)
-    control_socket = runtime.socket_path(store.contents.store_id)
+    control_socket = runtime.socket_path(store.contents.store_id, store.path)
     opened = open_store(
         store, read_only=options.read_only, mount_point=options.mount_point, control_socket=control_socket
     )
@@ -69,14 +70,7 @@ class _Daemon:
         self._engine = opened.engine
         self._control_socket = control_socket
         self._reason: Literal["unmounted", "stopped"] = "unmounted"
-        self._facts = DaemonFacts(
-            store=opened.store.path,
-            mount_point=options.mount_point,
-            control_socket=control_socket,
-            format=opened.store.contents.format,
-            started=time.time(),
-            requests=requests,
-        )
+        self._served_by = ServedBy(opened.store, options.mount_point, control_socket)
 
     def run(self, ready: Callable[[dict[str, Any]], None]) -> None:
         requestloop.install()
@@ -102,7 +96,7 @@ class _Daemon:
         started = time.time_ns()
         texts = {
             b"README.md": Text(readme, fixed=True),
-            b"status/health.json": Text(lambda: health_json(self._engine, self._facts), fixed=False),
+            b"status/health.json": Text(self._health, fixed=False),
             b"status/version": Text(lambda: f"{__version__}\n".encode(), fixed=True),
         }
         tree = Tree(self._engine, texts, Owner(os.getuid(), os.getgid(), started))
@@ -116,11 +110,15 @@ class _Daemon:
                 "--allow-other needs root or user_allow_other in /etc/fuse.conf",
             ) from error
 
+    def _health(self) -> bytes:
+        facts = health(self._engine, self._served_by) | {"requests": dict(sorted(requests.items()))}
+        return json.dumps(facts, indent=2).encode() + b"\n"
+
     async def _serve(self, ready: Callable[[dict[str, Any]], None]) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._wait_for_signal)
             nursery.start_soon(self._durability.run)
-            handlers = make_handlers(self._engine, self._facts, self._durability.sync)
+            handlers = make_handlers(self._engine, self._served_by)
             await nursery.start(serve_control, self._control_socket, handlers)
             nursery.start_soon(self._announce, ready)
             await pyfuse3.main()

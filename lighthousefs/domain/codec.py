@@ -35,6 +35,8 @@ def decode(data: bytes) -> Event:
     if type(values) is not tuple or len(values) != _HEADER_FIELDS:
         raise ValueError("these bytes hold no event")
     name, schema, fields = values[0], values[1], values[-1]
+    if type(name) is not str or type(schema) is not int or schema < 1:
+        raise ValueError(f"these bytes hold no event: type {name!r} schema {schema!r}")
     kind = EVENT_TYPES.get(name)
     if kind is None:
         raise FormatError(

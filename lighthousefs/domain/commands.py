@@ -52,10 +52,13 @@ class Write(NamedTuple):
 
 
 class Truncate(NamedTuple):
+    """`touch`: a size that the file has already is a change too, of its times, as through a handle on a local disk."""
+
     ino: int
     size: int
     base: int
     privileged: bool
+    touch: bool = False
 
 
 class Rename(NamedTuple):

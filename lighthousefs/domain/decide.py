@@ -46,7 +46,7 @@ def _inode(facts: Facts, ino: int) -> Inode:
 
 def _folder(facts: Facts, ino: int) -> Inode:
     row = facts.inode(ino)
-    if row is None or row.nlink == 0:
+    if row is None:
         raise _refuse(errno.ENOENT, f"folder {ino}")
     if not row.is_dir:
         raise _refuse(errno.ENOTDIR, f"inode {ino}")
@@ -85,6 +85,8 @@ def _next_ino(facts: Facts) -> int:
 
 def _existing(facts: Facts, parent: int, name: bytes) -> tuple[Entry, Inode]:
     _folder(facts, parent)
+    if len(name) > limits.NAME_BYTES_MAX:
+        raise _refuse(errno.ENAMETOOLONG, f"{len(name)} bytes")
     entry = facts.entry(parent, name)
     if entry is None:
         raise _refuse(errno.ENOENT, repr(name))
@@ -171,7 +173,7 @@ def _truncate(facts: Facts, command: c.Truncate) -> e.Truncated | None:
         raise _refuse(errno.EINVAL, f"size {command.size}")
     if command.size > limits.FILE_BYTES_MAX:
         raise _refuse(errno.EFBIG, f"size {command.size}")
-    if command.size == row.size:
+    if command.size == row.size and not command.touch:
         return None
     capability = row.xattrs > 0 and facts.xattr(command.ino, CAPABILITY) is not None
     mode = _mode_after_write(row, command.privileged)
@@ -306,7 +308,7 @@ def _change_attributes(facts: Facts, command: c.ChangeAttributes) -> e.Attribute
 
 def _set_xattr(facts: Facts, command: c.SetXattr) -> e.XattrSet | None:
     row = _inode(facts, command.ino)
-    if len(command.name) > limits.NAME_BYTES_MAX:
+    if not 0 < len(command.name) <= limits.NAME_BYTES_MAX:
         raise _refuse(errno.ERANGE, f"an attribute name of {len(command.name)} bytes")
     if len(command.value) > limits.XATTR_VALUE_BYTES_MAX:
         raise _refuse(errno.E2BIG, f"an attribute of {len(command.value)} bytes")

@@ -315,10 +315,10 @@ def check(event: Event) -> None:
 
     Raises pydantic.ValidationError that names each wrong field, KeyError for a type that is not declared.
     """
+    if TYPE_OF_RECORD[type(event.fields)].name != event.type:
+        raise KeyError(f"fields of {type(event.fields).__name__} in an event of type {event.type}")
     for record in (event, event.fields):
         kind = type(record)
         if kind not in _MODELS:
-            if kind is not Event and TYPE_OF_RECORD[kind].name != event.type:
-                raise KeyError(f"fields of {kind.__name__} in an event of type {event.type}")
             _MODELS[kind] = door_model(kind)
         _MODELS[kind].model_validate(record._asdict())

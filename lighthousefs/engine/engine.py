@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from random import Random
 from typing import Any
 
 from lighthousefs import limits
@@ -53,13 +53,15 @@ COMMIT_SECONDS_MAX = 0.010
 _COMMIT_EVENTS_MIN = 200
 _COMMIT_EVENTS_MAX = 20_000
 _CREATES = (CreateFile, CreateDirectory, CreateSymlink, CreateNode)
+# Seeded by the system; ids need to be different, not unguessable.
+_random = Random()
 _UUID_VERSION_7 = 7 << 76
 _UUID_VARIANT = 2 << 62
 
 
 def uuid7(time_ns: int) -> bytes:
     """A time-ordered id (RFC 9562, version 7): 48 bits of ms since 1970, 74 random bits."""
-    random = int.from_bytes(os.urandom(10), "big")
+    random = _random.getrandbits(74)
     number = (
         (time_ns // 1_000_000 & (1 << 48) - 1) << 80
         | _UUID_VERSION_7
@@ -120,7 +122,7 @@ class Engine:
         Raises Refused; DiskFull, ReadOnlyStore: nothing happened; StorageError: it may be there after a restart.
         """
         self._require_writable()
-        if self.state.next_ino >= self.state.reserved_until and type(command) is not Announce:
+        if self.state.next_ino >= self.state.reserved_until and type(command) in _CREATES:
             self._reserve_inodes()
         fields = decide(self.state, command)
         if fields is None:
@@ -150,7 +152,7 @@ class Engine:
         """
         self._require_writable()
         needed = sum(type(command) in _CREATES for command in commands)
-        while self.state.next_ino + needed > self.state.reserved_until and self._reserve_inodes():
+        while needed and self.state.next_ino + needed > self.state.reserved_until and self._reserve_inodes():
             pass
         first_writer_seq = self.state.writer_seq(self._writer) + 1
         self._flush()
@@ -258,6 +260,8 @@ class Engine:
             raise ReadOnlyStore(self.refusal)
         if self._index_full is not None:
             raise DiskFull(self._index_full)
+        if self.log.last_seq >= limits.SEQ_MAX - limits.BATCH_EVENTS_MAX:
+            raise Refused(errno.ENOSPC, f"all {limits.SEQ_MAX} seqs are used")
 
     def _journal_failed(self, error: StorageError) -> None:
         """After a failed write or sync nobody knows what reached the disk: no more changes until a restart."""

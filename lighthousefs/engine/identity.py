@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 from typing import NamedTuple
 
 import msgpack
 
+from lighthousefs import limits
 from lighthousefs.domain.commands import Announce, Author, Command
 from lighthousefs.domain.events import AgentRegistered, SessionStarted
+from lighthousefs.errors import Refused
 from lighthousefs.tables.kv import Kv
 from lighthousefs.tables.schema import Table
 
@@ -66,6 +69,8 @@ class Identities:
             number = max(self.agents, default=-1) + 1
             announcements.append(Announce(AgentRegistered(number, agent, "uid")))
         session = max(self.sessions, default=-1) + 1
+        if session > limits.SESSION_MAX:
+            raise Refused(errno.ENOSPC, f"all {limits.SESSION_MAX} sessions are used")
         announcements.append(Announce(SessionStarted(session, number, uid, gid, "uid")))
         return announcements
 

@@ -126,24 +126,22 @@ class EventLog(EventIndex):
         self._journal = journal
         self._clock = clock
 
-    def journal(self, events: Sequence[bytes], contents: Sequence[Contents | None]) -> Group:
+    def journal(self, events: list[bytes], contents: Sequence[Contents | None]) -> Group:
         """Write one event, or a whole batch, into the journal; `index` is to follow.
 
         Raises DiskFull (nothing happened), StorageError, ReadOnlyStore: what `Journal.append` raises.
         """
         first = self.last_seq + 1
         log_time = self._clock.now()
-        payloads = [
-            (payload_id(first + index, 0), carried.data, carried.digest, block_sums(carried.data))
-            for index, carried in enumerate(contents)
-            if carried is not None
-        ]
+        payloads = []
+        for seq, carried in enumerate(contents, first):
+            if carried is not None:
+                payloads.append((payload_id(seq, 0), carried.data, carried.digest, block_sums(carried.data)))
         appended = self._journal.append(payloads, first, log_time, events)
-        places = [
-            PayloadPlace(payload, segment, offset, len(data), sums, digest)
-            for (payload, data, digest, sums), (segment, offset) in zip(payloads, appended.places, strict=True)
-        ]
-        return Group(first, log_time, list(events), places, appended.end, appended.number)
+        places = []
+        for (payload, data, digest, sums), (segment, offset) in zip(payloads, appended.places, strict=True):
+            places.append(PayloadPlace(payload, segment, offset, len(data), sums, digest))
+        return Group(first, log_time, events, places, appended.end, appended.number)
 
 
 def _logged(seq: int, value: bytes) -> Logged:

@@ -6,6 +6,7 @@ Every read checks the blocks it takes from, each time: what was right once may h
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from struct import Struct
 from typing import NamedTuple, Protocol
@@ -21,10 +22,15 @@ from lighthousefs.tables.schema import Table, seq_key
 
 PLAIN = 0
 _PLACE = Struct("<IIIB")
-_SUM = Struct("<Q")
+_SUM_BYTES = 8
 _GAP_BYTES_MAX = 4096
 """Pieces that lie nearer to one another than this are fetched by one read."""
 _FETCH_BYTES_MAX = 4 << 20
+
+
+@functools.cache
+def _sums_struct(count: int) -> Struct:
+    return Struct(f"<{count}Q")
 
 
 class Reader(Protocol):
@@ -61,7 +67,7 @@ def block_sums(data: bytes | memoryview) -> tuple[int, ...]:
 
 def put_place(kv: Kv, payload: int, segment: int, offset: int, length: int, sums: Sequence[int]) -> None:
     """Remember where a payload lies."""
-    value = _PLACE.pack(segment, offset, length, PLAIN) + b"".join([_SUM.pack(block) for block in sums])
+    value = _PLACE.pack(segment, offset, length, PLAIN) + _sums_struct(len(sums)).pack(*sums)
     kv.put(Table.PLACES, seq_key(payload), value)
 
 
@@ -71,8 +77,8 @@ def get_place(kv: Kv, payload: int) -> Place:
     if value is None:
         raise Damaged(f"contents of event {payload_seq(payload)}", "no place is known for them")
     segment, offset, length, _codec = _PLACE.unpack_from(value)
-    sums = tuple(block for (block,) in _SUM.iter_unpack(value[_PLACE.size :]))
-    return Place(segment, offset, length, sums)
+    count = (len(value) - _PLACE.size) // _SUM_BYTES
+    return Place(segment, offset, length, _sums_struct(count).unpack_from(value, _PLACE.size))
 
 
 def read_pieces(kv: Kv, reader: Reader, pieces: Sequence[Piece], offset: int, length: int) -> bytes:

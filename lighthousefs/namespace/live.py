@@ -142,8 +142,8 @@ class LiveTree:
         self._handles[number] = handle
         self._engine.open_inodes[handle.ino] += 1
         # The kernel asks for security.capability before every buffered write; it does not ask for direct ones, and then
-        # leaves the clearing to us (domain.decide).
-        return Opened(number, direct=flags & os.O_ACCMODE == os.O_WRONLY)
+        # leaves the clearing to us (domain.decide). But only behind a buffered O_SYNC or O_DSYNC write it sends an fsync.
+        return Opened(number, direct=flags & (os.O_ACCMODE | os.O_DSYNC) == os.O_WRONLY)
 
     def _free_number(self, handle: Handle) -> int:
         for _ in range(1 << COUNTER_BITS):
@@ -195,7 +195,7 @@ class LiveTree:
 
     def _truncate(self, handle: Handle, size: int) -> None:
         author = handle.author
-        seq = self._engine.submit(c.Truncate(handle.ino, size, handle.base, author.uid == 0), author)
+        seq = self._engine.submit(c.Truncate(handle.ino, size, handle.base, author.uid == 0, touch=True), author)
         if seq:
             handle.base = seq
             handle.first = handle.first or seq

@@ -144,6 +144,7 @@ def pieces(kv: Kv, inode: Inode, offset: int, length: int, seq: int = SEQ_MAX) -
     `inode` is the row as of that event; a length beyond its size must have been cut by the caller.
     """
     found: list[Piece] = []
+    last = Piece(-1, 0, 0, -1)
     stop = offset + length
     cuts = None
     limit = (seq + 1) << PAYLOAD_INDEX_BITS
@@ -165,5 +166,19 @@ def pieces(kv: Kv, inode: Inode, offset: int, length: int, seq: int = SEQ_MAX) -
             end = start + piece.length
             if piece.payload < limit and start < stop and end > offset:
                 first = max(start, offset)
-                found.append(Piece(first, min(end, stop) - first, piece.offset + first - start, piece.payload))
+                piece = Piece(first, min(end, stop) - first, piece.offset + first - start, piece.payload)
+                if _continues(piece, last):
+                    # A write is cut at the borders of regions; it is read back as the one run of bytes that it was.
+                    piece = found[-1] = last._replace(length=last.length + piece.length)
+                else:
+                    found.append(piece)
+                last = piece
     return found
+
+
+def _continues(piece: Piece, last: Piece) -> bool:
+    return (
+        piece.payload == last.payload
+        and piece.start == last.start + last.length
+        and piece.offset == last.offset + last.length
+    )

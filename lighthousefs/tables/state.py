@@ -54,7 +54,7 @@ class TableState:
         self.kv = kv
         self._open_inodes: Mapping[int, object] = {} if open_inodes is None else open_inodes
         self._inodes: dict[int, tuple[Inode, bytes]] = {}
-        self._open_writes: dict[tuple[int, int], int | None] = {}
+        self._open_writes: dict[int, dict[int, int | None]] = {}
         self.by_agent = Postings(kv, Table.BY_AGENT)
         self.by_session = Postings(kv, Table.BY_SESSION)
         self._counters = {key: SEQ.unpack(value)[0] for key, value in kv.scan(Table.COUNTERS)}
@@ -66,12 +66,13 @@ class TableState:
         """Write what is gathered; call it before every commit and before reading these tables directly."""
         self.by_agent.flush()
         self.by_session.flush()
-        for (ino, session), seq in self._open_writes.items():
-            key = OPEN_WRITE_KEY.pack(BRANCH, ino, session)
-            if seq is None:
-                self.kv.delete(Table.OPEN_WRITES, key)
-            else:
-                self.kv.put(Table.OPEN_WRITES, key, SEQ.pack(seq))
+        for ino, sessions in self._open_writes.items():
+            for session, seq in sessions.items():
+                key = OPEN_WRITE_KEY.pack(BRANCH, ino, session)
+                if seq is None:
+                    self.kv.delete(Table.OPEN_WRITES, key)
+                else:
+                    self.kv.put(Table.OPEN_WRITES, key, SEQ.pack(seq))
         self._open_writes.clear()
         self._counters.update({b"next_ino": self.next_ino, b"reserved_until": self.reserved_until})
         for key, number in self._counters.items():
@@ -150,6 +151,7 @@ class TableState:
         self.kv.put(Table.INODES_PAST, ino_seq_key(ino, seq), pack_inode(old))
         self.kv.delete(Table.INODES, ino_key(ino))
         self._inodes.pop(ino, None)
+        self._forget_open_writes(ino)
         self.note(seq, ino, kind)
         if old.xattrs:
             prefix = ino_key(ino)
@@ -228,12 +230,21 @@ class TableState:
         self.kv.delete(Table.HELD, ino_key(ino))
 
     def open_write(self, ino: int, session: int, seq: int) -> None:
-        key = (ino, session)
-        if key in self._open_writes:
-            if self._open_writes[key] is None:
-                self._open_writes[key] = seq
-        elif self.kv.get(Table.OPEN_WRITES, OPEN_WRITE_KEY.pack(BRANCH, *key)) is None:
-            self._open_writes[key] = seq
+        sessions = self._open_writes.get(ino)
+        if sessions is None:
+            sessions = self._open_writes[ino] = {}
+        if session in sessions:
+            if sessions[session] is None:
+                sessions[session] = seq
+        elif self.kv.get(Table.OPEN_WRITES, OPEN_WRITE_KEY.pack(BRANCH, ino, session)) is None:
+            sessions[session] = seq
+
+    def _forget_open_writes(self, ino: int) -> None:
+        """Nobody can close a version of an inode that is no more."""
+        self._open_writes.pop(ino, None)
+        prefix = ino_key(ino)
+        while (found := self.kv.ceiling(Table.OPEN_WRITES, prefix)) is not None and found[0].startswith(prefix):
+            self.kv.delete(Table.OPEN_WRITES, found[0])
 
     def close_version(self, seq: int, event: Event) -> None:
         fields = event.fields
@@ -242,10 +253,12 @@ class TableState:
         new = Inode._make((seq, *old[1:]))
         self.put_inode(seq, fields.ino, new, old, event.type)
         self.kv.put(Table.VERSIONS, ino_seq_key(fields.ino, seq), VERSION.pack(fields.first, fields.written))
-        self._open_writes[fields.ino, event.session] = None
+        self._open_writes.setdefault(fields.ino, {})[event.session] = None
 
     def reserve(self, first: int, count: int) -> None:
-        self.next_ino = max(self.next_ino, first)
+        # A block that goes on where the last one ends leaves what is left of that one in use.
+        if first != self.reserved_until:
+            self.next_ino = max(self.next_ino, first)
         self.reserved_until = first + count
 
     def take_ino(self, ino: int) -> None:

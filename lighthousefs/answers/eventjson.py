@@ -1,0 +1,103 @@
+"""An event as what JSON can hold: the event's own field names, header and fields side by side.
+
+Times are RFC 3339 in UTC with nine digits. `id` and `causation` are UUIDs, other ids and digests hex. `agent` is the
+agent's id, other numbers stay numbers. A field that is named as one of the header is `new_NAME`: `uid` is always who did
+it, `new_uid` whom the file belongs to then. Names, paths and values are text if they are UTF-8; else bad bytes are
+written as `\\xNN`, and NAME_b64 has the exact bytes. `path` is from the project's root, `.` the root itself; what was
+renamed has also `new_path`, what was linked `source_path`.
+"""
+
+from __future__ import annotations
+
+import base64
+import uuid
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeAlias
+
+from lighthousefs.domain.events import Event
+from lighthousefs.engine.engine import Engine
+from lighthousefs.log.eventlog import Logged
+from lighthousefs.tables.moment import Moment
+
+Row: TypeAlias = dict[str, Any]
+
+_UUIDS = ("id", "causation")
+_HEX = ("digest", "store_id", "writer_id")
+_TIMES = ("time", "atime", "mtime")
+_HEADER = tuple(name for name in Event._fields if name != "fields")
+_MADE = ("file-created", "directory-created", "symlink-created", "node-created")
+_REMOVED = ("unlinked", "directory-removed")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def rfc3339(ns: int) -> str:
+    """Nanoseconds since 1970 UTC as RFC 3339 with all nine digits."""
+    seconds, fraction = divmod(ns, 1_000_000_000)
+    return f"{_EPOCH + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%S}.{fraction:09d}Z"
+
+
+def text_fields(name: str, value: bytes) -> Row:
+    """Bytes under the key `name`, and exactly under `name_b64` if they are not UTF-8."""
+    try:
+        return {name: value.decode()}
+    except UnicodeDecodeError:
+        exact = base64.b64encode(value).decode()
+        return {name: value.decode(errors="backslashreplace"), f"{name}_b64": exact}
+
+
+def event_json(engine: Engine, logged: Logged) -> Row:
+    """The whole event, with the paths it concerns as they were then."""
+    event = logged.event
+    row: Row = {"seq": logged.seq, "log_time": rfc3339(logged.log_time)}
+    for name in _HEADER:
+        row.update(_fields(name, getattr(event, name)))
+    row["agent"] = engine.identities.agent_name(event.agent)
+    for name, value in event.fields._asdict().items():
+        row.update(_fields(f"new_{name}" if name in _HEADER else name, value))
+    for name, path in paths(engine, logged).items():
+        row.update(text_fields(name, path or b"."))
+    return row
+
+
+def _fields(name: str, value: object) -> Iterator[tuple[str, Any]]:
+    if name in _TIMES and isinstance(value, int):
+        yield name, rfc3339(value)
+    elif not isinstance(value, bytes):
+        yield name, value
+    elif name in _UUIDS:
+        yield name, str(uuid.UUID(bytes=value))
+    elif name in _HEX:
+        yield name, value.hex()
+    else:
+        yield from text_fields(name, value).items()
+
+
+def paths(engine: Engine, logged: Logged) -> dict[str, bytes]:
+    """The paths an event concerns: `path`, and `new_path` or `source_path`. One that cannot be told is left out:
+    that of a file held open whose folder is gone."""
+    kind, fields = logged.event.type, logged.event.fields
+    before, after = engine.at(logged.seq - 1), engine.at(logged.seq)
+    found: dict[str, bytes | None] = {}
+    if kind in _MADE:
+        found["path"] = _below(after, fields.parent, fields.name)
+    elif kind in _REMOVED:
+        found["path"] = _below(before, fields.parent, fields.name)
+    elif kind == "renamed":
+        found["path"] = _below(before, fields.parent, fields.name)
+        found["new_path"] = _below(after, fields.new_parent, fields.new_name)
+    elif kind == "linked":
+        found["path"] = _below(after, fields.parent, fields.name)
+        found["source_path"] = before.path(fields.ino)
+    elif kind == "inode-released":
+        found["path"] = before.path(fields.ino)
+    elif hasattr(fields, "ino"):
+        found["path"] = after.path(fields.ino)
+    return {name: path for name, path in found.items() if path is not None}
+
+
+def _below(moment: Moment, parent: int, name: bytes) -> bytes | None:
+    folder = moment.path(parent)
+    if folder is None:
+        return None
+    return folder + b"/" + name if folder else name

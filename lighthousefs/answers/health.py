@@ -1,0 +1,83 @@
+"""How a store is: the one answer behind `lighthousefs status` and `status/health.json`."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lighthousefs import __version__
+from lighthousefs.answers.eventjson import Row, rfc3339, text_fields
+from lighthousefs.engine.engine import Engine
+from lighthousefs.log.eventlog import committed
+from lighthousefs.storage.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class ServedBy:
+    """The process that has the engine: where it serves the store, if it does, and since when (monotonic seconds)."""
+
+    store: Store
+    mount_point: Path | None = None
+    control_socket: Path | None = None
+    started: float = field(default_factory=time.monotonic)
+
+
+def health(engine: Engine, served_by: ServedBy) -> Row:
+    """A JSON object:
+
+    - `store`, `store_id`: the store's folder and its id (hex)
+    - `mount_point`, `control_socket`: where it is served, null where it is not
+    - `pid`, `uptime`: of the daemon that serves it, null where none does; uptime in seconds
+    - `version`: of LighthouseFS
+    - `format`: the store's format number
+    - `read_only`, `read_only_reason`: whether changes are refused, and why (null if they are not)
+    - `damage`: what is wrong with the stored bytes, and where; null if nothing is known to be
+    - `last_event`, `last_event_time`: seq of the newest event (0: none) and its log time
+    - `events`: how many there are
+    - `journal_written_to`, `journal_synced_to`: ends of the journal, and of the part of it that is on disk for certain,
+      each as SEGMENT:OFFSET
+    - `synced_event`: the newest event known to be on disk; it may be a newer one
+    - `uncommitted_events`: events that are in the journal and not yet in the index on disk
+    - `sizes`: bytes: `journal`, `index`, `disk_free`
+    """
+    journal = engine.journal
+    is_served = served_by.control_socket is not None
+    last = engine.log.get(engine.last_seq)
+    mark = committed(engine.environment)
+    everything_synced = journal.synced == journal.position
+    disk = os.statvfs(served_by.store.path)
+    return {
+        **text_fields("store", os.fsencode(served_by.store.path)),
+        "store_id": served_by.store.contents.store_id.hex(),
+        **_path("mount_point", served_by.mount_point),
+        **_path("control_socket", served_by.control_socket),
+        "pid": os.getpid() if is_served else None,
+        "version": __version__,
+        "uptime": round(time.monotonic() - served_by.started, 3) if is_served else None,
+        "format": served_by.store.contents.format,
+        "read_only": engine.refusal is not None,
+        "read_only_reason": engine.refusal,
+        "damage": None if engine.damage is None else str(engine.damage),
+        "last_event": engine.last_seq,
+        "last_event_time": None if last is None else rfc3339(last.log_time),
+        "events": engine.last_seq,
+        "journal_written_to": _position(journal.position),
+        "journal_synced_to": _position(journal.synced),
+        "synced_event": engine.last_seq if everything_synced else 0 if mark is None else mark.seq,
+        "uncommitted_events": engine.dirty,
+        "sizes": {
+            "journal": journal.total_bytes,
+            "index": engine.environment.bytes_used(),
+            "disk_free": disk.f_bavail * disk.f_frsize,
+        },
+    }
+
+
+def _path(name: str, path: Path | None) -> Row:
+    return {name: None} if path is None else text_fields(name, os.fsencode(path))
+
+
+def _position(position: int) -> str:
+    return f"{position >> 32}:{position & 0xFFFFFFFF}"

@@ -1,0 +1,126 @@
+"""Gets a question answered: by the daemon that has the store, else by opening the store here.
+
+Either way the answer knows every change that was acknowledged before: a daemon answers out of what it has not committed
+yet, and a store that a killed daemon left is recovered first.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from lighthousefs import mountinfo
+from lighthousefs.cli import output
+from lighthousefs.cli.target import Target
+from lighthousefs.control.client import Client, NobodyListens
+from lighthousefs.errors import Damaged, Unusable
+
+if TYPE_CHECKING:
+    from lighthousefs.engine.opening import OpenStore
+    from lighthousefs.storage.store import Holder, Store
+
+Row: TypeAlias = dict[str, Any]
+Source: TypeAlias = AbstractContextManager[Callable[..., Iterator[Row]]]
+
+WAIT_SECONDS = 15.0
+"""For a store that is taken by another command, or by a daemon that begins or ends."""
+_PAUSE_SECONDS = 0.05
+
+
+def ask(target: Target, question: str, **arguments: Any) -> Iterator[Row]:
+    """Rows of the answer. Raises Unusable, and what opening a store or its daemon's answer raises."""
+    with _source(target) as answer:
+        yield from answer(question, **arguments)
+
+
+def _source(target: Target) -> Source:
+    """Who answers for the store: asks in vain for a while before it gives up."""
+    from lighthousefs.engine.opening import KNOWN
+    from lighthousefs.storage.store import Store
+
+    try:
+        store = Store.open(target.store, KNOWN)
+        holder = store.holder()
+    except Unusable:
+        # Not ours to look into, or gone from where it was mounted: the mount itself tells whom to ask.
+        socket = _socket_of_mount(target.mount)
+        if socket is None:
+            raise
+        return _daemon(Client(socket))
+    ends = time.monotonic() + WAIT_SECONDS
+    while True:
+        source = _open_here(store) if holder is None else _connect(holder)
+        if source is not None:
+            return source
+        holder = store.holder()
+        if time.monotonic() > ends:
+            who = "another process" if holder is None or holder.pid is None else f"pid {holder.pid}"
+            raise Unusable(f"{target.store} is in use by {who}, which answers nobody", "try again when it has ended")
+        time.sleep(_PAUSE_SECONDS)
+
+
+def _connect(holder: Holder) -> Source | None:
+    """None for a holder that does not listen: a daemon that begins or ends, or another command."""
+    if holder.socket is None:
+        return None
+    try:
+        return _daemon(Client(holder.socket))
+    except NobodyListens:
+        return None
+
+
+@contextmanager
+def _daemon(client: Client) -> Iterator[Callable[..., Iterator[Row]]]:
+    with client:
+        yield client.ask
+
+
+def _socket_of_mount(mount: mountinfo.Mount | None) -> Path | None:
+    if mount is None or mountinfo.state_of(mount.mount_point) is not mountinfo.State.ANSWERS:
+        return None
+    try:
+        socket = json.loads((mount.mount_point / "status" / "health.json").read_bytes())["control_socket"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return Path(socket) if isinstance(socket, str) else None
+
+
+def _open_here(store: Store) -> Source | None:
+    """None if somebody else took the store meanwhile."""
+    from lighthousefs.engine.opening import open_store
+
+    logging.basicConfig(level=logging.WARNING, format="lighthousefs: %(message)s")
+    try:
+        return _here(open_store(store, read_only=not os.access(store.path, os.W_OK)))
+    except Damaged as error:
+        output.note(f"{error}; the answer is of what came before")
+        return _here(open_store(store, read_only=True))
+    except Unusable:
+        if store.holder() is None:
+            raise
+        return None
+
+
+@contextmanager
+def _here(opened: OpenStore) -> Iterator[Callable[..., Iterator[Row]]]:
+    from lighthousefs.answers.health import ServedBy
+    from lighthousefs.control.handlers import make_handlers
+
+    handlers = make_handlers(opened.engine, ServedBy(opened.store))
+
+    def answer(question: str, **arguments: Any) -> Iterator[Row]:
+        handler = handlers[question]
+        if handler.first is not None:
+            handler.first()
+        return (row for row in handler.answer(arguments) if row is not None)
+
+    try:
+        yield answer
+    finally:
+        opened.close()

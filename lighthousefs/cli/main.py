@@ -1,0 +1,129 @@
+"""The program `lighthousefs`, and the one border where errors become words and an exit status.
+
+0 done, 1 the answer is no or it failed, 2 wrong usage, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from lighthousefs import __version__
+from lighthousefs.cli import output
+from lighthousefs.control.problems import Problem, describe
+from lighthousefs.errors import LighthouseError
+
+INTERRUPTED = 130
+COMMANDS = {
+    "init": "Make a store.",
+    "mount": "Serve a store as a folder.",
+    "unmount": "Flush, wait, detach.",
+    "status": "How a store is, and who serves it.",
+    "sync": "Return when everything acknowledged is on disk.",
+    "log": "What happened, newest first.",
+    "show": "One event whole.",
+}
+EPILOG = """\b
+A first walk:
+  lighthousefs init ~/store                  make a store
+  lighthousefs mount ~/store ~/work          serve it: the project is ~/work/current
+  echo hello > ~/work/current/a.txt
+  lighthousefs log ~/work                    what happened, newest first
+  cat ~/work/history/5m-ago/a.txt            the project as it was, as plain folders
+  lighthousefs unmount ~/work
+
+\b
+TARGET is a store, a mount point, or any path inside a mount.
+Exit status: 0 done, 1 the answer is no or it failed, 2 wrong usage, 130 interrupted."""
+
+
+class _Commands(click.Group):
+    """Loads the module of the one command that is run: together they would double the start-up time."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in COMMANDS:
+            return None
+        command = getattr(importlib.import_module(f"lighthousefs.cli.{cmd_name}"), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=_Commands,
+    epilog=EPILOG,
+    no_args_is_help=False,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(__version__, message="lighthousefs %(version)s")
+@click.pass_context
+def cli(ctx: click.Context) -> None:
+    """A project as a tree of files in which every change is an event and the past is just more folders.
+
+    `lighthousefs COMMAND --help` shows examples of each command.
+    """
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command line and leave with its exit status."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that has not the letters of a name gets escapes, not an exception.
+        stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    sys.exit(_run(given))
+
+
+def _run(arguments: list[str]) -> int:
+    as_json = "--json" in (arguments[: arguments.index("--")] if "--" in arguments else arguments)
+    try:
+        status = _status(cli.main(arguments, prog_name="lighthousefs", standalone_mode=False))
+        sys.stdout.flush()
+        return status
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read has enough (`| head`); the interpreter's own flush at the end must not complain either.
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except click.ClickException as error:
+        return _fail(_usage(error), as_json)
+    except LighthouseError as error:
+        return _fail(describe(error), as_json)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return _fail(Problem("system", f"{where}{error.strerror or error}", "", 1), as_json)
+
+
+def _status(result: Any) -> int:
+    return result if isinstance(result, int) else 0
+
+
+def _usage(error: click.ClickException) -> Problem:
+    command = "lighthousefs"
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        command = error.ctx.command_path
+    message = error.format_message().replace("\n", " ").rstrip(".")
+    return Problem("usage", message, f"`{command} --help` shows how", 2)
+
+
+def _fail(found: Problem, as_json: bool) -> int:
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()
+    output.problem(found, as_json=as_json)
+    return found.status

@@ -1,0 +1,116 @@
+"""`lighthousefs mount`: looks first, then starts a daemon and waits until it serves."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+
+from lighthousefs import mountinfo
+from lighthousefs.cli import output
+from lighthousefs.cli.options import PathArgument, json_option
+from lighthousefs.errors import Unusable
+
+FUSE_DEVICE = Path("/dev/fuse")
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  lighthousefs mount ~/store ~/work                the project is ~/work/current
+  lighthousefs mount ~/store ~/work --read-only    look, change nothing; works on a damaged store too
+  lighthousefs mount ~/store ~/work --foreground   for a service manager; ends with SIGTERM or Ctrl-C"""
+)
+@click.argument("store", type=PathArgument())
+@click.argument("mount_point", type=PathArgument(), metavar="MOUNTPOINT")
+@click.option("--foreground", is_flag=True, help="Serve in this process until it is ended.")
+@click.option("--read-only", is_flag=True, help="Take no changes.")
+@click.option("--allow-other", is_flag=True, help="Let other users in, as far as modes let them.")
+@json_option
+def mount(store: Path, mount_point: Path, foreground: bool, read_only: bool, allow_other: bool, as_json: bool) -> None:
+    """Serve the store STORE at MOUNTPOINT, an empty folder; returns once it answers."""
+    from lighthousefs.engine.opening import KNOWN
+    from lighthousefs.storage.store import Store
+
+    opened = Store.open(store, KNOWN)
+    where = _free_mount_point(opened.path, mount_point)
+    _require_fuse()
+
+    def ready(facts: dict[str, Any]) -> None:
+        if as_json:
+            output.json_line({"store": str(opened.path), "mount_point": str(where), **facts})
+        else:
+            output.line(f"{store} is mounted at {mount_point}: the project is {mount_point / 'current'}")
+
+    if foreground:
+        from lighthousefs.daemon.serve import Options, serve
+
+        serve(Options(store=opened.path, mount_point=where, read_only=read_only, allow_other=allow_other), ready)
+        return
+    from lighthousefs.cli.spawning import start_daemon
+
+    facts = start_daemon(opened, where, read_only=read_only, allow_other=allow_other)
+    if mountinfo.state_of(where) is not mountinfo.State.ANSWERS:
+        hint = f"detach it: lighthousefs unmount --force {shlex.quote(str(where))}"
+        raise Unusable(f"{where} is mounted but does not answer", hint)
+    ready(facts)
+
+
+def _free_mount_point(store: Path, given: Path) -> Path:
+    """The mount point without symbolic links, fit to be one. Cleans a dead mount away."""
+    where = mountinfo.without_links(given)
+    while (covering := mountinfo.mount_at(where)) is not None and covering.is_fuse:
+        if not mountinfo.is_dead(where):
+            raise _taken(given, covering, store)
+        mountinfo.clean_dead(where)
+    if covering is not None:
+        raise _taken(given, covering, store)
+    if where == store:
+        raise Unusable(f"{given} is the store itself", "choose an empty folder beside it", status=2)
+    if where.is_relative_to(store):
+        raise Unusable(f"{given} lies in the store {store}", "choose an empty folder outside of it", status=2)
+    if store.is_relative_to(where):
+        hint = "the store would be hidden by its own mount: choose another empty folder"
+        raise Unusable(f"the store {store} lies in {given}", hint, status=2)
+    try:
+        with os.scandir(where) as entries:
+            occupied = next(entries, None)
+    except FileNotFoundError as error:
+        hint = f"make it: mkdir -p {shlex.quote(str(given))}"
+        raise Unusable(f"the mount point {given} does not exist", hint) from error
+    except NotADirectoryError as error:
+        raise Unusable(f"the mount point {given} is not a folder", "choose an empty folder") from error
+    except OSError as error:
+        raise Unusable(f"the mount point {given} cannot be read: {error.strerror}") from error
+    if occupied is not None:
+        raise Unusable(f"the mount point {given} is not empty: {occupied.name!r} is in it", "choose an empty folder")
+    return where
+
+
+def _taken(given: Path, covering: mountinfo.Mount, store: Path) -> Unusable:
+    quoted = shlex.quote(str(given))
+    if covering.type != mountinfo.LIGHTHOUSE_TYPE:
+        return Unusable(f"{given} is a mount point already ({covering.type})", "choose another empty folder")
+    if mountinfo.state_of(covering.mount_point) is mountinfo.State.STUCK:
+        return Unusable(
+            f"{given} is a mount of {covering.source} whose daemon does not answer",
+            f"detach it: lighthousefs unmount --force {quoted}",
+        )
+    if Path(covering.source) == store:
+        return Unusable(f"{store} is mounted at {given} already", f"use it, or: lighthousefs unmount {quoted}")
+    return Unusable(
+        f"{given} is a mount of {covering.source} already", f"choose another, or: lighthousefs unmount {quoted}"
+    )
+
+
+def _require_fuse() -> None:
+    if not FUSE_DEVICE.exists():
+        raise Unusable(
+            f"{FUSE_DEVICE} is missing, so nothing can be mounted here",
+            "load it: sudo modprobe fuse; a container needs --device /dev/fuse --cap-add SYS_ADMIN",
+        )
+    if not os.access(FUSE_DEVICE, os.R_OK | os.W_OK):
+        raise Unusable(f"{FUSE_DEVICE} may not be used by you", "run this with sudo, or join the group it belongs to")

@@ -1,0 +1,96 @@
+"""The only place that prints: so nothing that a store holds reaches a terminal unescaped.
+
+A name may contain newlines, terminal commands, or marks that turn the order of letters round; all of these are printed
+as escapes, on a terminal or not. JSON is pure ASCII for the same reason.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from lighthousefs.control.problems import Problem
+
+_ESCAPED = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+"""Unicode categories: control, format (bidirectional marks among them), surrogate, line and paragraph separator."""
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+_DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+
+
+def escape(text: str) -> str:
+    """`text` with everything that does not just stand on its line written as an escape."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(_escape_one(letter) if unicodedata.category(letter) in _ESCAPED else letter for letter in text)
+
+
+def _escape_one(letter: str) -> str:
+    code = ord(letter)
+    if 0xDC80 <= code <= 0xDCFF:
+        # A byte that is no UTF-8, as os.fsdecode keeps it.
+        return f"\\x{code - 0xDC00:02x}"
+    if letter in _SHORT:
+        return _SHORT[letter]
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def line(*parts: str) -> None:
+    """One line on stdout, parts two blanks apart."""
+    sys.stdout.write("  ".join(escape(part) for part in parts).rstrip() + "\n")
+
+
+def log_line(dimmed: Sequence[str], *parts: str) -> None:
+    """One line on stdout whose first parts stand back where there are colours."""
+    head = "  ".join(escape(part) for part in dimmed)
+    body = "  ".join(escape(part) for part in parts).rstrip()
+    sys.stdout.write(f"{_DIM}{head}{_PLAIN}  {body}\n" if _has_colours() else f"{head}  {body}\n")
+
+
+def table(rows: Iterable[tuple[str, str]]) -> None:
+    """Names and values, aligned."""
+    gathered = list(rows)
+    width = max((len(name) for name, _value in gathered), default=0)
+    for name, value in gathered:
+        line(name.ljust(width), value)
+
+
+def json_line(value: Mapping[str, Any]) -> None:
+    """One JSON object on one line of stdout."""
+    sys.stdout.write(json.dumps(value) + "\n")
+
+
+def note(text: str) -> None:
+    """A line on stderr about something that is no error."""
+    sys.stderr.write(f"lighthousefs: {escape(text)}\n")
+
+
+def problem(found: Problem, *, as_json: bool) -> None:
+    """An error on stderr: what happened, and on a second line the way out."""
+    if as_json:
+        sys.stderr.write(json.dumps(found.as_json()) + "\n")
+        return
+    sys.stderr.write(f"lighthousefs: {escape(found.message)}\n")
+    if found.hint:
+        sys.stderr.write(f"  {escape(found.hint)}\n")
+
+
+def size(amount: int) -> str:
+    """Bytes for a person: three figures and a unit of 1024."""
+    value = float(amount)
+    for unit in _UNITS:
+        if value < 1000 or unit == _UNITS[-1]:
+            break
+        value /= 1024
+    return f"{amount} B" if unit == "B" else f"{value:.3g} {unit}"
+
+
+@functools.cache
+def _has_colours() -> bool:
+    """See no-color.org."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"

@@ -1,0 +1,89 @@
+"""Starts a daemon in the background and hears from it whether it serves.
+
+The daemon writes one line of JSON to the descriptor it was given: {"ready": {...}}, or {"error": {"message", "hint",
+"status"}}. If it closes it without a line it died, and the end of its log says of what.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import lighthousefs
+from lighthousefs.errors import Unusable
+from lighthousefs.runtime import log_path
+from lighthousefs.storage.store import Store
+
+LOG_LINES_SHOWN = 3
+LOG_BYTES_READ = 16 << 10
+
+
+def start_daemon(store: Store, mount_point: Path, *, read_only: bool, allow_other: bool) -> dict[str, Any]:
+    """What the daemon says of itself once it serves; however long recovery takes. Raises Unusable if it does not."""
+    log = log_path(store.contents.store_id, store.path)
+    said, daemon_says = os.pipe()
+    arguments = [sys.executable, "-m", "lighthousefs.daemon", "--store", str(store.path)]
+    arguments += ["--mount-point", str(mount_point), "--ready-fd", str(daemon_says)]
+    arguments += ["--read-only"] * read_only + ["--allow-other"] * allow_other
+    with open(said, "rb") as answer:
+        try:
+            with open(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600), "ab") as messages:
+                written = messages.tell()
+                daemon = subprocess.Popen(
+                    arguments,
+                    cwd="/",
+                    env=_environment(),
+                    stdin=subprocess.DEVNULL,
+                    stdout=messages,
+                    stderr=messages,
+                    pass_fds=(daemon_says,),
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise Unusable(f"no daemon can be started, its log at {log}: {error.strerror}") from error
+        finally:
+            os.close(daemon_says)
+        try:
+            line = answer.readline()
+        except KeyboardInterrupt:
+            daemon.send_signal(signal.SIGTERM)
+            raise
+    # The daemon outlives this process, which is none of a zombie's business.
+    daemon.returncode = 0
+    return _heard(line, log, written)
+
+
+def _environment() -> dict[str, str]:
+    """The daemon runs the very package that starts it, installed or not, and whatever folder it stands in."""
+    package = str(Path(lighthousefs.__file__).parent.parent)
+    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONSAFEPATH": "1"}
+
+
+def _heard(line: bytes, log: Path, written: int) -> dict[str, Any]:
+    try:
+        message = json.loads(line)
+    except ValueError:
+        message = {}
+    if isinstance(ready := message.get("ready"), dict):
+        return ready
+    if error := message.get("error"):
+        raise Unusable(str(error["message"]), str(error["hint"]), status=int(error["status"]))
+    raise Unusable(f"the daemon ended before it served: {_last_words(log, written)}", f"its log: {log}")
+
+
+def _last_words(log: Path, written: int) -> str:
+    """The last lines that this daemon wrote."""
+    text = b""
+    with contextlib.suppress(OSError), log.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(max(written, end - LOG_BYTES_READ))
+        text = file.read()
+    lines = [line for line in text.decode(errors="replace").splitlines() if line.strip()]
+    return " / ".join(lines[-LOG_LINES_SHOWN:]) or "it left no word"

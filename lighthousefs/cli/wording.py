@@ -1,0 +1,104 @@
+"""An event of the log as one line for a person."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+_NAMES = {"parent", "name", "new_parent", "new_name", "digest", "algorithm", "path", "new_path", "source_path"}
+_PLAIN_WORDS = {
+    "file-created": "created",
+    "node-created": "created",
+    "unlinked": "removed",
+    "inode-released": "released",
+    "store-created": "made",
+    "unmounted": "unmounted",
+}
+
+
+class Words(NamedTuple):
+    """`detail` may be empty."""
+
+    what: str
+    path: str
+    detail: str = ""
+
+
+def in_words(row: dict[str, Any]) -> Words:
+    """A row of `log`."""
+    kind, path = row["type"], _path(row)
+    if row.get("open"):
+        return Words("writing", path)
+    match kind:
+        case "version-closed":
+            return _version(row, path)
+        case "directory-created":
+            return Words("created", f"{path}/")
+        case "directory-removed":
+            return Words("removed", f"{path}/")
+        case "symlink-created":
+            return Words("created", f"{path} -> {row['target']}")
+        case "renamed":
+            return _renamed(row, path)
+        case "linked":
+            return Words("linked", f"{row.get('source_path', '?')} -> {path}")
+        case "attributes-changed":
+            return _attributes(row, path)
+        case "xattr-set":
+            return Words("xattr", path, row["name"])
+        case "xattr-removed":
+            return Words("xattr", path, f"{row['name']} removed")
+        case "mounted":
+            return Words("mounted", row["mount_point"], f"by {row['version']} on {row['host']}")
+        case "recovered":
+            return Words("recovered", "", f"{row['replayed']} events applied again, {row['torn']} torn bytes cut off")
+        case _:
+            return Words(_PLAIN_WORDS.get(kind, kind), path)
+
+
+def in_words_raw(row: dict[str, Any]) -> Words:
+    """A row of `log --raw`: its type, and the fields that its path does not say."""
+    from lighthousefs.domain.events import EVENT_TYPES, Event
+
+    declared = EVENT_TYPES[row["type"]].record._fields
+    shown = {name: row[f"new_{name}" if name in Event._fields else name] for name in declared if name not in _NAMES}
+    if row["type"].startswith("xattr-"):
+        shown["name"] = row["name"]
+    if "mode" in shown and shown["mode"] is not None:
+        shown["mode"] = f"{shown['mode']:06o}"
+    path = f"{_path(row)} -> {row['new_path']}" if "new_path" in row else _path(row)
+    return Words(row["type"], path, " ".join(f"{name}={value}" for name, value in shown.items() if value is not None))
+
+
+def _path(row: dict[str, Any]) -> str:
+    """Of a nameless file whose folder is gone only the inode is known."""
+    if "path" in row:
+        return str(row["path"])
+    return f"(inode {row['ino']})" if "ino" in row else ""
+
+
+def _version(row: dict[str, Any], path: str) -> Words:
+    what = "created" if row["created"] else "truncated" if row["how"] == "truncate" else "wrote"
+    detail = f"+{row['written']}" if row["written"] else ""
+    if row["how"] == "recovery":
+        detail += " (its writer was cut off by a crash)"
+    return Words(what, path, detail.strip())
+
+
+def _renamed(row: dict[str, Any], path: str) -> Words:
+    if row["exchange"]:
+        return Words("exchanged", f"{path} <-> {row.get('new_path', '?')}")
+    return Words("renamed", f"{path} -> {row.get('new_path', '?')}", "(replaced)" if row["replaced"] else "")
+
+
+def _attributes(row: dict[str, Any], path: str) -> Words:
+    changed: dict[str, str] = {}
+    if row["mode"] is not None:
+        changed["mode"] = f"{row['mode'] & 0o7777:04o}"
+    if row["new_uid"] is not None or row["new_gid"] is not None:
+        uid, gid = ("-" if row[name] is None else str(row[name]) for name in ("new_uid", "new_gid"))
+        changed["owner"] = f"{uid}:{gid}"
+    if row["atime"] is not None or row["mtime"] is not None:
+        changed["times"] = f"modified {row['mtime'][:19]}Z" if row["mtime"] is not None else "accessed"
+    what = next(iter(changed), "changed")
+    first, *more = changed.items() or [("", "")]
+    return Words(what, path, ", ".join([first[1], *(f"{name} {value}" for name, value in more)]))

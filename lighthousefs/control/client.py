@@ -1,0 +1,95 @@
+"""Asks a daemon over its control socket: blocking, standard library and MessagePack only, as start-up time counts."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from lighthousefs.control import protocol
+from lighthousefs.control.problems import Answered, from_message
+from lighthousefs.errors import Unusable
+
+ANSWER_WITHIN_S = 30.0
+"""A daemon that has nothing to say yet says so every second."""
+SYNC_WITHIN_S = 600.0
+
+
+class NobodyListens(Unusable):
+    """There is no daemon behind the socket."""
+
+
+class Client:
+    """One connection. Usable as a context manager."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises NobodyListens; Unusable if the socket may not be used."""
+        self._path = path
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        self._socket.settimeout(ANSWER_WITHIN_S)
+        try:
+            self._socket.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError) as error:
+            self._socket.close()
+            raise NobodyListens(f"no daemon listens at {path}", "mount the store again") from error
+        except PermissionError as error:
+            self._socket.close()
+            why = f"you may not ask the daemon at {path}"
+            raise Unusable(why, "run it as the user who mounted the store, or with sudo") from error
+        except OSError as error:
+            self._socket.close()
+            raise self._lost(error) from error
+        self._stream = self._socket.makefile("rb")
+
+    def ask(self, ask: str, **arguments: Any) -> Iterator[dict[str, Any]]:
+        """Rows of the answer, as they come; the connection takes the next question when they have all been taken.
+
+        Raises Answered for what the daemon answers with an error, Unusable if the connection is lost.
+        """
+        # A sync waits for the disk without a word.
+        self._socket.settimeout(SYNC_WITHIN_S if ask == "sync" else ANSWER_WITHIN_S)
+        try:
+            self._socket.sendall(protocol.frame(protocol.request(ask, arguments)))
+        except BrokenPipeError:
+            # It may have said why before it hung up.
+            pass
+        except OSError as error:
+            raise self._lost(error) from error
+        while True:
+            message = self._receive()
+            if "row" in message:
+                yield message["row"]
+            elif "error" in message:
+                raise Answered(from_message(message["error"]))
+            elif "end" in message:
+                return
+
+    def _receive(self) -> protocol.Message:
+        try:
+            length = protocol.body_length(self._exactly(protocol.LENGTH.size), protocol.ANSWER_BYTES_MAX)
+            return protocol.parse(self._exactly(length))
+        except (OSError, protocol.Malformed) as error:
+            raise self._lost(error) from error
+
+    def _exactly(self, amount: int) -> bytes:
+        data = self._stream.read(amount)
+        if len(data) != amount:
+            raise ConnectionResetError("it hung up")
+        return data
+
+    def _lost(self, error: Exception) -> Unusable:
+        if isinstance(error, TimeoutError):
+            hint = "if it is stuck: lighthousefs unmount --force MOUNTPOINT"
+            return Unusable(f"the daemon at {self._path} does not answer", hint)
+        return Unusable(f"the daemon at {self._path} was lost: {error}", "ask again; if it has ended, mount again")
+
+    def close(self) -> None:
+        self._stream.close()
+        self._socket.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

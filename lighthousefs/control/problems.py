@@ -1,0 +1,66 @@
+"""An error as it travels and as it is printed: what kind, what happened, the way out, the exit status."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from lighthousefs.errors import (
+    Damaged,
+    DiskFull,
+    FormatError,
+    LighthouseError,
+    ReadOnlyStore,
+    Refused,
+    StorageError,
+    Unusable,
+)
+
+
+class Problem(NamedTuple):
+    """`error` is the kind in one word, `hint` the way out (may be empty), `status` the exit status."""
+
+    error: str
+    message: str
+    hint: str
+    status: int
+
+    def as_json(self) -> dict[str, str]:
+        return {"error": self.error, "message": self.message, "hint": self.hint}
+
+
+class Answered(Unusable):
+    """The daemon answered with an error."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message, problem.hint, status=problem.status)
+        self.problem = problem
+
+
+_KINDS: tuple[tuple[type[LighthouseError], str, str], ...] = (
+    (Damaged, "damaged", "what is whole can be read: mount it with --read-only"),
+    (DiskFull, "disk-full", "make room on the store's disk"),
+    (ReadOnlyStore, "read-only", ""),
+    (StorageError, "storage", "the disk failed: the system's log (dmesg) may say more"),
+    (FormatError, "format", "use the version of LighthouseFS that wrote it, or a newer one"),
+    (Refused, "refused", ""),
+)
+
+
+def describe(error: LighthouseError) -> Problem:
+    """What to tell of an error that this package raised on purpose."""
+    if isinstance(error, Answered):
+        return error.problem
+    if isinstance(error, Unusable):
+        return Problem("usage" if error.status == 2 else "unusable", str(error), error.hint, error.status)
+    for kind, name, hint in _KINDS:
+        if isinstance(error, kind):
+            return Problem(name, str(error), hint, 1)
+    return Problem("error", str(error), "", 1)
+
+
+def from_message(message: dict[str, Any]) -> Problem:
+    """The problem in an answer's `error`. Raises ValueError if it is none."""
+    try:
+        return Problem(str(message["error"]), str(message["message"]), str(message["hint"]), int(message["status"]))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"no error as it should be: {message!r}") from error
