@@ -10,12 +10,12 @@ A change travels once: the kernel's request becomes a command; `domain.decide` a
 one event, written to the journal with its contents before the caller gets an answer; `domain.apply` puts its effects into
 the tables, where today and every past moment are each one seek away. Rooms import only downward:
 
- 0  ids, errors, limits, mountinfo
+ 0  ids, errors, limits, mountinfo, runtime
  1  domain (pure), storage (journal, LMDB, the store's folder)
  2  tables (what is and what was), views (names and texts)
  3  log (events in order, contents)
  4  engine (the one writer), checker
- 5  namespace (which node is this)
+ 5  namespace (which node is this), answers (what can be asked)
  6  fuse (pyfuse3), control (the daemon's socket)
  7  daemon
  8  cli

@@ -1,6 +1,6 @@
 """Answers: what can be asked of an engine, whoever asks (the control socket, the command line, a file in `status/`).
 
 `eventjson` turns an event into what JSON can hold; `history` lists and shows events; `health` says how a store is;
-`moments` reads the WHEN of a question. Long answers are generators that yield a row, or None where the work may pause:
+`bounds` reads the WHEN of a question. Long answers are generators that yield a row, or None where the work may pause:
 between two items the engine may change and commit, so nothing of the database is held from one to the next.
 """

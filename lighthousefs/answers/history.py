@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lighthousefs.answers.bounds import require_event, resolve
 from lighthousefs.answers.concerned import ROWS_BETWEEN_PAUSES, Concerned, find, seqs_of_inodes, split
 from lighthousefs.answers.eventjson import Row, event_json
-from lighthousefs.answers.moments import require_event, resolve
 from lighthousefs.domain.events import AttributesChanged
 from lighthousefs.engine.engine import Engine
 from lighthousefs.errors import Damaged, Unusable

@@ -23,7 +23,7 @@ class When(click.ParamType[str]):
         from lighthousefs.views.when import parse
 
         if parse(str(value)) is None:
-            from lighthousefs.answers.moments import unreadable
+            from lighthousefs.answers.bounds import unreadable
 
             raise unreadable(str(value))
         return str(value)

@@ -10,7 +10,6 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
 
 import click
 
@@ -91,10 +90,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _run(arguments: list[str]) -> int:
     as_json = "--json" in (arguments[: arguments.index("--")] if "--" in arguments else arguments)
     try:
-        status = _status(cli.main(arguments, prog_name="lighthousefs", standalone_mode=False))
+        # Not through click's own main, which has other words and other exit statuses for a closed pipe and an interrupt.
+        with cli.make_context("lighthousefs", arguments) as context:
+            cli.invoke(context)
         sys.stdout.flush()
-        return status
-    except (KeyboardInterrupt, click.Abort):
+        return 0
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
         # Whoever read has enough (`| head`); the interpreter's own flush at the end must not complain either.
@@ -108,10 +111,6 @@ def _run(arguments: list[str]) -> int:
     except OSError as error:
         where = f"{error.filename}: " if error.filename is not None else ""
         return _fail(Problem("system", f"{where}{error.strerror or error}", "", 1), as_json)
-
-
-def _status(result: Any) -> int:
-    return result if isinstance(result, int) else 0
 
 
 def _usage(error: click.ClickException) -> Problem:

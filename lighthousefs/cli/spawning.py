@@ -1,7 +1,7 @@
 """Starts a daemon in the background and hears from it whether it serves.
 
-The daemon writes one line of JSON to the descriptor it was given: {"ready": {...}}, or {"error": {"message", "hint",
-"status"}}. If it closes it without a line it died, and the end of its log says of what.
+The daemon writes one line of JSON to the descriptor it was given: {"ready": {...}}, or {"error": {"error", "message",
+"hint", "status"}}. If it closes it without a line it died, and the end of its log says of what.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import lighthousefs
+from lighthousefs.control.problems import Answered, Problem
 from lighthousefs.errors import Unusable
 from lighthousefs.runtime import log_path
 from lighthousefs.storage.store import Store
 
 LOG_LINES_SHOWN = 3
 LOG_BYTES_READ = 16 << 10
+LOG_BYTES_KEPT_MAX = 1 << 20
+"""A longer log of former daemons makes room when the next one starts."""
 
 
 def start_daemon(store: Store, mount_point: Path, *, read_only: bool, allow_other: bool) -> dict[str, Any]:
@@ -34,7 +37,9 @@ def start_daemon(store: Store, mount_point: Path, *, read_only: bool, allow_othe
     with open(said, "rb") as answer:
         try:
             with open(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600), "ab") as messages:
-                written = messages.tell()
+                if messages.tell() > LOG_BYTES_KEPT_MAX:
+                    messages.truncate(0)
+                written = messages.seek(0, os.SEEK_END)
                 daemon = subprocess.Popen(
                     arguments,
                     cwd="/",
@@ -74,7 +79,8 @@ def _heard(line: bytes, log: Path, written: int) -> dict[str, Any]:
     if isinstance(ready := message.get("ready"), dict):
         return ready
     if error := message.get("error"):
-        raise Unusable(str(error["message"]), str(error["hint"]), status=int(error["status"]))
+        kind = error.get("error", "unusable")
+        raise Answered(Problem(kind, str(error["message"]), str(error["hint"]), int(error["status"])))
     raise Unusable(f"the daemon ended before it served: {_last_words(log, written)}", f"its log: {log}")
 
 

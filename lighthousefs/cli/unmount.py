@@ -18,7 +18,7 @@ from lighthousefs.errors import Unusable
 
 FINISHES_WITHIN_S = 120.0
 """For the last commit and sync of a daemon on a slow disk."""
-ABORTED_ENDS_WITHIN_S = 10.0
+ABORTED_ENDS_WITHIN_S = 5.0
 
 
 @click.command(

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from lighthousefs.answers import history
 from lighthousefs.answers.eventjson import Row
 from lighthousefs.answers.health import ServedBy, health
-from lighthousefs.control.server import Answer, Handler
+from lighthousefs.control.interface import Answer, Handler
 from lighthousefs.engine.engine import Engine
 from lighthousefs.errors import Unusable
 

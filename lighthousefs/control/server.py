@@ -11,14 +11,13 @@ import logging
 import os
 import socket
 import struct
-from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import trio
 
 from lighthousefs.control import protocol
+from lighthousefs.control.interface import Answer, Handler
 from lighthousefs.control.problems import Problem, describe
 from lighthousefs.errors import LighthouseError, Unusable
 
@@ -31,16 +30,6 @@ IDLE_SECONDS_MAX = 60.0
 """How long a client may say nothing between two requests, or take nothing of an answer."""
 _SEND_BYTES = 64 << 10
 _CREDENTIALS = struct.Struct("3i")
-
-Answer: TypeAlias = Iterator[dict[str, Any] | None]
-
-
-@dataclass(frozen=True, slots=True)
-class Handler:
-    """Answers one question: rows, or None where the work may pause. `first` waits for the disk before, in a thread."""
-
-    answer: Callable[[dict[str, Any]], Answer]
-    first: Callable[[], None] | None = None
 
 
 async def serve(

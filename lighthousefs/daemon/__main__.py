@@ -1,6 +1,6 @@
 """`python -m lighthousefs.daemon`: serve a mount in the background for `lighthousefs mount`.
 
-One JSON line goes to the descriptor `--ready-fd`: {"ready": ...} or {"error": {message, hint, status}}.
+One JSON line goes to the descriptor `--ready-fd`: {"ready": ...} or {"error": {...}} as `control.problems` has it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
+from lighthousefs.control.problems import describe
 from lighthousefs.daemon.serve import Options, serve
-from lighthousefs.errors import LighthouseError, Unusable
+from lighthousefs.errors import LighthouseError
 
 
 def main(arguments: list[str]) -> int:
@@ -26,9 +27,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--allow-other", action="store_true")
     parser.add_argument("--ready-fd", type=int, required=True)
     given = parser.parse_args(arguments)
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     waiting = [given.ready_fd]
 
     def tell(message: dict[str, Any]) -> None:
@@ -41,9 +40,8 @@ def main(arguments: list[str]) -> int:
         options = Options(given.store, given.mount_point, given.read_only, given.allow_other)
         serve(options, lambda facts: tell({"ready": facts}))
     except LighthouseError as error:
-        hint, status = (error.hint, error.status) if isinstance(error, Unusable) else ("", 1)
         logging.getLogger(__name__).error("%s", error)
-        tell({"error": {"message": str(error), "hint": hint, "status": status}})
+        tell({"error": describe(error)._asdict()})
         return 1
     return 0
 

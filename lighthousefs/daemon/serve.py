@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import pyfuse3
 import trio
 
 from lighthousefs import __version__, runtime
@@ -24,8 +23,8 @@ from lighthousefs.control.server import serve as serve_control
 from lighthousefs.daemon.durability import Durability
 from lighthousefs.domain.events import Mounted, Unmounted
 from lighthousefs.engine.opening import KNOWN, OpenStore, open_store
-from lighthousefs.errors import StorageError, Unusable
-from lighthousefs.fuse import requestloop
+from lighthousefs.errors import StorageError
+from lighthousefs.fuse import session
 from lighthousefs.fuse.border import requests
 from lighthousefs.fuse.operations import Operations
 from lighthousefs.namespace.synthetic import Owner, Text
@@ -34,7 +33,6 @@ from lighthousefs.storage.store import Store
 from lighthousefs.views.readme import readme
 
 _log = logging.getLogger(__name__)
-FILESYSTEM_TYPE = "lighthousefs"
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,6 @@ class _Daemon:
         self._served_by = ServedBy(opened.store, options.mount_point, control_socket)
 
     def run(self, ready: Callable[[dict[str, Any]], None]) -> None:
-        requestloop.install()
         self._mount()
         try:
             # What start-up made stays for ever: the collector need not look at it again and again.
@@ -81,17 +78,11 @@ class _Daemon:
             gc.freeze()
             trio.run(self._serve, ready)
         finally:
-            pyfuse3.close(unmount=True)
+            session.close()
             self._tell(Unmounted(self._reason))
 
     def _mount(self) -> None:
-        options = set(pyfuse3.default_options)
-        source = str(self._opened.store.path).replace("\\", "\\\\").replace(",", "\\,")
-        options |= {f"fsname={source}", f"subtype={FILESYSTEM_TYPE}"}
-        if self._options.allow_other:
-            options.add("allow_other")
-        if self._options.read_only:
-            options.add("ro")
+        options = ["allow_other"] * self._options.allow_other + ["ro"] * self._options.read_only
         self._durability = Durability(self._engine)
         started = time.time_ns()
         texts = {
@@ -101,14 +92,9 @@ class _Daemon:
         }
         tree = Tree(self._engine, texts, Owner(os.getuid(), os.getgid(), started))
         operations = Operations(tree, self._durability.sync, self._opened.store.path)
-        try:
-            pyfuse3.init(operations, str(self._options.mount_point), options)
-        except RuntimeError as error:
-            raise Unusable(
-                f"{self._options.mount_point} cannot be mounted: {error}",
-                "look for /dev/fuse and the right to mount (root, or fusermount3 installed); "
-                "--allow-other needs root or user_allow_other in /etc/fuse.conf",
-            ) from error
+        session.mount(
+            operations, source=self._opened.store.path, mount_point=self._options.mount_point, options=options
+        )
 
     def _health(self) -> bytes:
         facts = health(self._engine, self._served_by) | {"requests": dict(sorted(requests.items()))}
@@ -121,7 +107,7 @@ class _Daemon:
             handlers = make_handlers(self._engine, self._served_by)
             await nursery.start(serve_control, self._control_socket, handlers)
             nursery.start_soon(self._announce, ready)
-            await pyfuse3.main()
+            await session.answer()
             nursery.cancel_scope.cancel()
 
     async def _announce(self, ready: Callable[[dict[str, Any]], None]) -> None:
@@ -135,7 +121,7 @@ class _Daemon:
             async for number in signals:
                 _log.info("%s: flushing and unmounting", signal.Signals(number).name)
                 self._reason = "stopped"
-                pyfuse3.terminate()
+                session.stop()
                 return
 
     def _tell(self, fields: Mounted | Unmounted) -> None:

@@ -11,7 +11,8 @@ import errno
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -154,39 +155,49 @@ class Engine:
         needed = sum(type(command) in _CREATES for command in commands)
         while needed and self.state.next_ino + needed > self.state.reserved_until and self._reserve_inodes():
             pass
-        first_writer_seq = self.state.writer_seq(self._writer) + 1
-        self._flush()
-        self.environment.begin_batch()
-        journalled = keep = False
-        encoded: list[bytes] = []
         first = self.log.last_seq + 1
+        encoded: list[bytes] = []
+        reached = "tables"
         try:
-            self._adopt()
-            events, contents = self._apply_batch(commands, author, first_writer_seq)
-            encoded = [encode(event) for event in events]
-            if sum(map(len, encoded)) + 4 * len(encoded) + 4096 > limits.EVENT_RECORD_BYTES_MAX:
-                raise Refused(errno.E2BIG, f"a batch of {len(encoded)} events is too large: split it")
-            if encoded:
-                group = self.log.journal(encoded, contents)
-                journalled = True
-                self.log.index(group)
-                self._flush()
-            keep = True
+            with self._kept_or_undone():
+                events, contents = self._apply_batch(commands, author, self.state.writer_seq(self._writer) + 1)
+                encoded = [encode(event) for event in events]
+                if sum(map(len, encoded)) + 4 * len(encoded) + 4096 > limits.EVENT_RECORD_BYTES_MAX:
+                    raise Refused(errno.E2BIG, f"a batch of {len(encoded)} events is too large: split it")
+                if encoded:
+                    reached = "journal"
+                    group = self.log.journal(encoded, contents)
+                    reached = "index"
+                    self.log.index(group)
+                    self._flush()
+        except Refused:
+            raise
         except Exception as error:
-            if not journalled:
+            if reached == "journal":
                 if isinstance(error, StorageError):
                     self._journal_failed(error)
                 raise
-            _log.exception(
-                "batch from event %d is in the journal but was not indexed: applying the journal again", first
-            )
+            # A failed change of the tables spoils all that is not committed.
+            _log.exception("a batch from event %d failed in the tables: applying the journal again", first)
+            self._replay_live()
+            if reached == "tables":
+                raise
+        self._count_dirty(len(encoded))
+        return list(range(first, first + len(encoded)))
+
+    @contextmanager
+    def _kept_or_undone(self) -> Iterator[None]:
+        """Changes of the tables that are kept together, or undone together if an exception leaves the block."""
+        self._flush()
+        self.environment.begin_batch()
+        keep = False
+        try:
+            self._adopt()
+            yield
+            keep = True
         finally:
             self.environment.end_batch(keep)
             self._adopt()
-        if not keep:
-            self._replay_live()
-        self._count_dirty(len(encoded))
-        return list(range(first, first + len(encoded)))
 
     def _apply_batch(
         self, commands: Sequence[Command], author: Author, writer_seq: int
@@ -319,13 +330,15 @@ class Engine:
         try:
             self._flush()
             self.environment.commit()
-        except StorageError as error:
+        except DiskFull as error:
             self._replay_live()
-            if isinstance(error, DiskFull):
-                self._index_full = str(error)
-            else:
-                self._journal_failed(error)
+            self._index_full = str(error)
             raise
+        except Exception as error:
+            self._replay_live()
+            failed = StorageError(f"the index could not be committed: {error!r}")
+            self._journal_failed(failed)
+            raise failed from error
         self._index_full = None
         self._dirty = 0
         self._adapt(events, time.monotonic() - began)

@@ -107,18 +107,19 @@ def open_store(
     """
     lock = store.lock(mount_point=mount_point, socket=control_socket)
     scratch: Path | None = None
+    damage: Damaged | None = None
     try:
         index, usable = _find_index(store)
         if read_only and not (usable and _is_writable(store.path)):
             # Nothing of the store is written: the journal's tail goes into a copy.
             scratch = Path(tempfile.mkdtemp(prefix="lighthousefs-"))
-            index = _scratch_index(store, index if usable else None, scratch)
+            index, damage = _scratch_index(store, index if usable else None, scratch)
         elif not usable:
             rebuild_index(store.journal, store.contents.store_id, index, TABLE_NAMES)
             store.replace(index_layout=INDEX_LAYOUT, lmdb_engine=LMDB_ENGINE)
         environment = Environment(index, TABLE_NAMES)
         try:
-            engine = _recover(store, environment, read_only=read_only, clock=clock)
+            engine = _recover(store, environment, read_only=read_only, clock=clock, damage=damage)
         except BaseException:
             environment.close()
             raise
@@ -147,17 +148,28 @@ def _find_index(store: Store) -> tuple[Path, bool]:
     return index, (index / "data.mdb").exists() and layout == (INDEX_LAYOUT, LMDB_ENGINE)
 
 
-def _scratch_index(store: Store, index: Path | None, scratch: Path) -> Path:
+def _scratch_index(store: Store, index: Path | None, scratch: Path) -> tuple[Path, Damaged | None]:
+    """An index that may be changed, and the damage that was found in making it."""
     copy = scratch / "index"
     if index is not None:
         shutil.copytree(index, copy)
-    else:
-        rebuild_index(store.journal, store.contents.store_id, copy, TABLE_NAMES, prefix_is_enough=True)
-    return copy
+        return copy, None
+    store_id = store.contents.store_id
+    return copy, rebuild_index(store.journal, store_id, copy, TABLE_NAMES, prefix_is_enough=True)
 
 
-def _recover(store: Store, environment: Environment, *, read_only: bool, clock: Callable[[int], LogClock]) -> Engine:
-    """Apply what the journal has behind the index, judge how it ends, and make the engine."""
+def _recover(
+    store: Store,
+    environment: Environment,
+    *,
+    read_only: bool,
+    clock: Callable[[int], LogClock],
+    damage: Damaged | None = None,
+) -> Engine:
+    """Apply what the journal has behind the index, judge how it ends, and make the engine.
+
+    `damage` is what a rebuild of the index came upon, which a scan behind that index cannot tell from a torn tail.
+    """
     store_id = store.contents.store_id
     mark = committed(environment)
     start, number, synced = (mark.position, mark.number, mark.synced) if mark else (0, 0, 0)
@@ -170,7 +182,7 @@ def _recover(store: Store, environment: Environment, *, read_only: bool, clock: 
         replayed += len(group.events)
     state.flush()
     verdict = scan.verdict
-    damage = verdict if isinstance(verdict, Damaged) else None
+    damage = verdict if isinstance(verdict, Damaged) else damage
     if damage is not None and not read_only:
         raise damage
     if isinstance(verdict, TornTail) and not read_only:

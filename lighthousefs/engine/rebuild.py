@@ -21,11 +21,11 @@ EVENTS_PER_COMMIT = 25_000
 
 def rebuild_index(
     journal: Path, store_id: bytes, index: Path, tables: Sequence[str], *, prefix_is_enough: bool = False
-) -> int:
-    """Replay the whole journal into a new index at `index`; returns the number of events.
+) -> Damaged | None:
+    """Replay the whole journal into a new index at `index`.
 
-    Raises Damaged if the journal is damaged, unless the events before the damage are enough. A torn tail is left alone:
-    whoever opens the store next finds it behind the new index.
+    Raises Damaged if the journal is damaged, unless the events before the damage are enough: then returns it. A torn
+    tail is left alone: whoever opens the store next finds it behind the new index.
     """
     beside = index.with_name(index.name + ".rebuilding")
     shutil.rmtree(beside, ignore_errors=True)
@@ -42,13 +42,17 @@ def rebuild_index(
                 state.flush()
                 environment.commit()
                 uncommitted = 0
-        if isinstance(scan.verdict, Damaged) and not prefix_is_enough:
-            raise scan.verdict
+        damage = scan.verdict if isinstance(scan.verdict, Damaged) else None
+        if damage is not None and not prefix_is_enough:
+            raise damage
         state.flush()
         log.note_committed(scan.tail.known_synced)
         environment.commit()
-    finally:
+    except BaseException:
         environment.close()
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    environment.close()
     old = index.with_name(index.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if index.exists():
@@ -61,4 +65,4 @@ def rebuild_index(
         os.close(descriptor)
     shutil.rmtree(old, ignore_errors=True)
     _log.info("index rebuilt: %d events", log.last_seq)
-    return log.last_seq
+    return damage

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import functools
 import logging
@@ -44,5 +45,16 @@ def border(handler: Handler) -> Handler:
         except Exception:
             _log.exception("%s failed: its caller gets EIO, the mount goes on", name)
             raise pyfuse3.FUSEError(errno.EIO) from None
+
+    return guarded  # type: ignore[return-value]
+
+
+def unanswered(handler: Handler) -> Handler:
+    """For `forget`, which has no caller to tell: from it even a FUSEError would end the mount."""
+
+    @functools.wraps(handler)
+    async def guarded(*arguments: Any) -> None:
+        with contextlib.suppress(pyfuse3.FUSEError):
+            await handler(*arguments)
 
     return guarded  # type: ignore[return-value]

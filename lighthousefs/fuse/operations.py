@@ -1,6 +1,7 @@
 """pyfuse3's handlers: translate a request, ask the tree, translate the answer. Nothing is decided here.
 
-No handler awaits between asking the tree and answering, so each request is atomic for all others; only `fsync` waits.
+No handler awaits between asking the tree and answering, so each request is atomic for all others. Only `fsync` waits, and
+`opendir` of a large past folder pauses between slices of its work.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pyfuse3
+import trio
 from pyfuse3 import (
     EntryAttributes,
     FileHandleT,
@@ -27,7 +29,7 @@ from lighthousefs import limits
 from lighthousefs.domain.commands import Author
 from lighthousefs.errors import Refused
 from lighthousefs.fuse.attributes import attributes
-from lighthousefs.fuse.border import border
+from lighthousefs.fuse.border import border, unanswered
 from lighthousefs.namespace.found import Opened
 from lighthousefs.namespace.nodes import ROOT_NODE
 from lighthousefs.namespace.tree import Tree
@@ -58,6 +60,7 @@ class Operations(pyfuse3.Operations):
             raise pyfuse3.FUSEError(errno.ENAMETOOLONG)
         return attributes(self._tree.of(parent_inode).lookup(parent_inode, name))
 
+    @unanswered
     @border
     async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
         """Node ids are computed: there is nothing to forget."""
@@ -72,7 +75,10 @@ class Operations(pyfuse3.Operations):
 
     @border
     async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
-        return FileHandleT(self._tree.of(inode).open_folder(inode))
+        part = self._tree.of(inode)
+        for _slice in part.prepare_listing(inode):
+            await trio.lowlevel.checkpoint()
+        return FileHandleT(part.open_folder(inode))
 
     @border
     async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:

@@ -72,6 +72,9 @@ class LiveTree:
             return Found(0, None, fixed=True)
         return Found(entry.ino, state.inode(entry.ino), fixed=True)
 
+    def prepare_listing(self, folder: int) -> Iterator[None]:
+        return iter(())
+
     def open_folder(self, folder: int) -> int:
         return live_handle(folder)
 
@@ -181,9 +184,10 @@ class LiveTree:
         handle = self._handle(number)
         author = handle.author
         before = self._engine.state.inode(handle.ino)
-        seq = self._engine.submit(
-            c.Write(handle.ino, offset, data, handle.append, handle.base, author.uid == 0), author
-        )
+        # An append comes with the size as offset. Below it comes what a shared mapping of the file changed, as the kernel
+        # writes that back by any handle that is mapped.
+        append = handle.append and before is not None and offset >= before.size
+        seq = self._engine.submit(c.Write(handle.ino, offset, data, append, handle.base, author.uid == 0), author)
         if seq:
             handle.base = seq
             handle.first = handle.first or seq

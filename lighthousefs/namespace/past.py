@@ -11,7 +11,7 @@ from lighthousefs.ids import ROOT_INO
 from lighthousefs.namespace.computed import computed_xattr
 from lighthousefs.namespace.found import COMPUTED_XATTRS, Found, Listed, Opened, refuse
 from lighthousefs.namespace.nodes import CLASS_SHIFT, PAST_FOLDER, past_file, past_folder, seq_and_ino
-from lighthousefs.tables.moment import Child, Moment
+from lighthousefs.tables.moment import SLICE_ROWS, Child, Moment
 
 SELF_COOKIE, PARENT_COOKIE = 1, 2
 """Cookies of `.` and `..`: the first events of a store make no names, so no name has them."""
@@ -48,6 +48,17 @@ class PastTree:
         moment = self._engine.at(seq)
         entry = moment.entry(ino, name)
         return Found(0, None, fixed=True) if entry is None else self._folder_or_file(moment, entry.ino)
+
+    def prepare_listing(self, folder: int) -> Iterator[None]:
+        if folder in self._listings:
+            return
+        seq, ino = seq_and_ino(folder)
+        found: dict[int, Child] = {}
+        for part in self._engine.at(seq).children_in_slices(ino):
+            found.update(part)
+            if len(part) >= SLICE_ROWS:
+                yield
+        self._listings.setdefault(folder, (0, [found[cookie] for cookie in sorted(found)]))
 
     def open_folder(self, folder: int) -> int:
         openings, children = self._listings.get(folder, (0, None))

@@ -123,6 +123,9 @@ class SyntheticTree:
             raise refuse(errno.EINVAL)
         return self._target(self._name_of(node))
 
+    def prepare_listing(self, folder: int) -> Iterator[None]:
+        return iter(())
+
     def open_folder(self, folder: int) -> int:
         if folder not in self._folders:
             raise refuse(errno.ENOTDIR)

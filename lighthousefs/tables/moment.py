@@ -29,7 +29,8 @@ from lighthousefs.tables.schema import (
 from lighthousefs.tables.state import TYPE_CODES
 
 _VERSION_CLOSED = TYPE_CODES["version-closed"]
-_SPAN_CLASSES = 64
+SLICE_ROWS = 4096
+"""Rows of a listing that are read in one go: some ms."""
 _PATH_DEPTH_MAX = 1 << 16
 
 
@@ -87,45 +88,68 @@ class Moment:
 
     def children(self, parent: int) -> list[Child]:
         """All names in the folder, by cookie."""
-        found = [Child(name, ino, cookie) for name, ino, cookie in self._live_children(parent)]
-        found.extend(self._past_children(parent))
-        found.sort(key=lambda child: child.cookie)
-        return found
+        found: dict[int, Child] = {}
+        for part in self.children_in_slices(parent):
+            found.update(part)
+        return [found[cookie] for cookie in sorted(found)]
 
-    def _live_children(self, parent: int) -> Iterator[Child]:
+    def children_in_slices(self, parent: int) -> Iterator[dict[int, Child]]:
+        """The same by cookie, in parts of a few ms of work each. The tables may go on changing between two parts.
+
+        A name that is removed meanwhile moves from the live rows to the past ones: these come last, so it is met at least
+        once, and its cookie tells that it was.
+        """
+        yield from self._live_slices(parent)
+        yield from self._past_slices(parent)
+
+    def _live_slices(self, parent: int) -> Iterator[dict[int, Child]]:
         prefix = ino_key(parent)
-        for key, value in self.kv.scan(Table.ENTRIES_BY_COOKIE, prefix):
-            if not key.startswith(prefix):
+        after = 0
+        while True:
+            found: dict[int, Child] = {}
+            rows = 0
+            for key, value in self.kv.scan(Table.ENTRIES_BY_COOKIE, ino_seq_key(parent, after + 1)):
+                if not key.startswith(prefix) or (cookie := INO_SEQ_KEY.unpack(key)[2]) > self.seq:
+                    break
+                after = cookie
+                since, ino = COOKIE.unpack_from(value)
+                if since <= self.seq:
+                    found[cookie] = Child(value[COOKIE.size :], ino, cookie)
+                rows += 1
+                if rows == SLICE_ROWS:
+                    break
+            yield found
+            if rows < SLICE_ROWS:
                 return
-            cookie = INO_SEQ_KEY.unpack(key)[2]
-            if cookie > self.seq:
-                return
-            since, ino = COOKIE.unpack_from(value)
-            if since <= self.seq:
-                yield Child(value[COOKIE.size :], ino, cookie)
 
-    def _past_children(self, parent: int) -> Iterator[Child]:
+    def _past_slices(self, parent: int) -> Iterator[dict[int, Child]]:
         """A name that lived `until - since` events is in the class of that number's bit length: whatever was alive at seq
         in class c has `until` in (seq, seq + 2**c], one short range a class."""
-        span_class = 0
-        while span_class <= _SPAN_CLASSES:
-            last = self.seq + (1 << span_class)
-            following = span_class + 1
-            for key, value in self.kv.scan(Table.ENTRIES_SPAN, span_key(parent, span_class, self.seq + 1)):
-                _branch, key_parent, key_class, until = SPAN_KEY.unpack_from(key)
-                if key_parent != parent:
-                    return
-                if key_class != span_class:
-                    following = key_class
-                    break
-                if until > last:
-                    break
-                since, ino, cookie = ENTRY.unpack(value)
-                if since <= self.seq:
-                    yield Child(key[SPAN_KEY.size :], ino, cookie)
-            else:
-                return
-            span_class = following
+        start = span_key(parent, 0, self.seq + 1)
+        found: dict[int, Child] = {}
+        while start:
+            start = self._past_slice(parent, start, found)
+            if len(found) >= SLICE_ROWS:
+                yield found
+                found = {}
+        yield found
+
+    def _past_slice(self, parent: int, start: bytes, found: dict[int, Child]) -> bytes:
+        """Reads on from `start`; returns where the next slice begins, empty at the end."""
+        for key, value in self.kv.scan(Table.ENTRIES_SPAN, start):
+            _branch, key_parent, span_class, until = SPAN_KEY.unpack_from(key)
+            if key_parent != parent:
+                return b""
+            if until <= self.seq:
+                return span_key(parent, span_class, self.seq + 1)
+            if until > self.seq + (1 << span_class):
+                return span_key(parent, span_class + 1, self.seq + 1)
+            if len(found) >= SLICE_ROWS:
+                return key
+            since, ino, cookie = ENTRY.unpack(value)
+            if since <= self.seq:
+                found[cookie] = Child(key[SPAN_KEY.size :], ino, cookie)
+        return b""
 
     def xattr(self, ino: int, name: bytes) -> bytes | None:
         """An extended attribute's value."""

@@ -1,0 +1,49 @@
+"""The FUSE session: mounting, the loop that answers requests, unmounting."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import pyfuse3
+
+from lighthousefs.errors import Unusable
+from lighthousefs.fuse import requestloop
+from lighthousefs.fuse.operations import Operations
+from lighthousefs.mountinfo import LIGHTHOUSE_TYPE
+
+_SUBTYPE = LIGHTHOUSE_TYPE.removeprefix("fuse.")
+
+
+def mount(operations: Operations, *, source: Path, mount_point: Path, options: Collection[str]) -> None:
+    """Mount, with the kernel checking permissions; `answer` must follow before anybody looks.
+
+    Raises Unusable if FUSE does not let us.
+    """
+    requestloop.install()
+    # libfuse parses one string: a comma ends an option unless a backslash stands before it.
+    name = str(source).replace("\\", "\\\\").replace(",", "\\,")
+    given = {*pyfuse3.default_options, *options, f"fsname={name}", f"subtype={_SUBTYPE}"}
+    try:
+        pyfuse3.init(operations, str(mount_point), given)
+    except RuntimeError as error:
+        raise Unusable(
+            f"{mount_point} cannot be mounted: {error}",
+            "look for /dev/fuse and the right to mount (root, or fusermount3 installed); "
+            "--allow-other needs root or user_allow_other in /etc/fuse.conf",
+        ) from error
+
+
+async def answer() -> None:
+    """Answer requests until unmounted from outside, or `stop`."""
+    await pyfuse3.main()
+
+
+def stop() -> None:
+    """Make `answer` return."""
+    pyfuse3.terminate()
+
+
+def close() -> None:
+    """Unmount if still mounted, and end the session."""
+    pyfuse3.close(unmount=True)
