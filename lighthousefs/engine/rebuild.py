@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from lighthousefs.errors import Damaged
 from lighthousefs.log.eventlog import EventIndex
 from lighthousefs.storage.environment import Environment
 from lighthousefs.storage.scan import Scan
+from lighthousefs.storage.segment import sync_folder, sync_segments
 from lighthousefs.tables.state import TableState
 
 _log = logging.getLogger(__name__)
@@ -45,6 +45,9 @@ def rebuild_index(
         damage = scan.verdict if isinstance(scan.verdict, Damaged) else None
         if damage is not None and not prefix_is_enough:
             raise damage
+        if not prefix_is_enough:
+            # What a killed daemon wrote may not be on disk yet, and the index must never be ahead of it.
+            sync_segments(journal)
         state.flush()
         log.note_committed(scan.tail.known_synced)
         environment.commit()
@@ -58,11 +61,7 @@ def rebuild_index(
     if index.exists():
         index.rename(old)
     beside.rename(index)
-    descriptor = os.open(index.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(index.parent)
     shutil.rmtree(old, ignore_errors=True)
     _log.info("index rebuilt: %d events", log.last_seq)
     return damage

@@ -46,6 +46,21 @@ def storage_error(error: OSError, what: str) -> StorageError:
     return kind(f"{what}: {error.strerror}")
 
 
+def sync_segments(folder: Path, lane: int = 0) -> None:
+    """Make every segment durable as it is now, whoever wrote it. StorageError: the disk refused."""
+    for segment in list_segments(folder, lane):
+        path = folder / segment_name(lane, segment)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise storage_error(error, f"{folder.name}/{path.name} cannot be synced") from error
+    sync_folder(folder)
+
+
 def sync_folder(folder: Path, fsync: Callable[[int], None] = os.fsync) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

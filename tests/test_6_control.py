@@ -1,0 +1,291 @@
+"""The control socket: what travels, who may ask, and what harms nobody."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import stat
+import struct
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import pytest
+import trio
+from projects import Project, Row
+
+from lighthousefs.answers import history
+from lighthousefs.answers.health import ServedBy
+from lighthousefs.control import protocol, server
+from lighthousefs.control.client import Client, NobodyListens
+from lighthousefs.control.handlers import make_handlers
+from lighthousefs.control.interface import Answer, Handler
+from lighthousefs.control.problems import Answered
+from lighthousefs.control.server import serve
+from lighthousefs.engine.opening import create_store, open_store
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    opened = open_store(create_store(tmp_path / "store", uid=0, gid=0))
+    yield Project(opened)
+    opened.close()
+
+
+@asynccontextmanager
+async def serving(path: Path, handlers: dict[str, Handler], **options: Any) -> AsyncIterator[None]:
+    async with trio.open_nursery() as nursery:
+
+        async def start(task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+            await serve(path, handlers, task_status=task_status, **options)
+
+        await nursery.start(start)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+async def asked(where: Path, ask: str, /, **arguments: Any) -> list[Row]:
+    def in_a_thread() -> list[Row]:
+        with Client(where) as client:
+            return list(client.ask(ask, **arguments))
+
+    return await trio.to_thread.run_sync(in_a_thread)
+
+
+def counting(rows: int) -> Handler:
+    return Handler(lambda _arguments: ({"number": number} for number in range(rows)))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "socket"
+
+
+@pytest.mark.trio
+async def test_the_daemon_answers_as_the_engine_does(project: Project, path: Path) -> None:
+    for number in range(300):
+        project.echo(b"hi", b"f%d" % number)
+    async with serving(path, make_handlers(project.engine, ServedBy(project.opened.store, None, path))):
+        assert await asked(path, "log") == project.log()
+        assert await asked(path, "log", path=b"f7", raw=True) == project.log(path=b"f7", raw=True)
+        assert await asked(path, "show", seq=1) == [history.show(project.engine, 1)]
+        assert (await asked(path, "status"))[0]["control_socket"] == str(path)
+        with pytest.raises(Answered, match="the newest is") as refusal:
+            await asked(path, "show", seq=999_999_999)
+        assert refusal.value.status == 1
+
+
+@pytest.mark.trio
+async def test_every_change_is_in_the_answer_to_the_next_question(project: Project, path: Path) -> None:
+    async with serving(path, make_handlers(project.engine, ServedBy(project.opened.store))):
+        client = await trio.to_thread.run_sync(Client, path)
+        with client:
+            for number in range(1000):
+                project.echo(b"x", b"f%d" % number)
+                (row,) = await trio.to_thread.run_sync(lambda: list(client.ask("log", count=1)))
+                assert (row["path"], row["seq"]) == (f"f{number}", project.engine.last_seq)
+
+
+@pytest.mark.trio
+async def test_sync_returns_when_the_journal_is_on_disk(project: Project, path: Path) -> None:
+    async with serving(path, make_handlers(project.engine, ServedBy(project.opened.store))):
+        project.make(b"f")
+        assert project.engine.journal.synced < project.engine.journal.position
+        (row,) = await asked(path, "sync")
+        assert project.engine.journal.synced == project.engine.journal.position
+        assert row["synced_event"] == project.engine.last_seq
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize(
+    ("ask", "arguments", "words"),
+    [
+        ("nonsense", {}, "does not know the question 'nonsense'"),
+        ("log", {"sinse": "now"}, "'sinse'"),
+        ("log", {"count": 0}, "'count'"),
+        ("log", {"count": "1"}, "'count'"),
+        ("show", {}, "'seq'"),
+        ("status", {"verbose": True}, "'verbose'"),
+    ],
+)
+async def test_what_is_asked_wrongly_is_refused_by_name(
+    project: Project, path: Path, ask: str, arguments: Row, words: str
+) -> None:
+    async with serving(path, make_handlers(project.engine, ServedBy(project.opened.store))):
+        with pytest.raises(Answered, match=words):
+            await asked(path, ask, **arguments)
+
+
+async def exchanged(path: Path, data: bytes) -> list[Any]:
+    """What comes back for some bytes, until the server hangs up or has answered."""
+    stream = await trio.open_unix_socket(str(path))
+    received = b""
+    with trio.fail_after(10):
+        async with stream:
+            await stream.send_all(data)
+            await stream.send_eof()
+            async for more in stream:
+                received += more
+    messages = []
+    while received:
+        length = struct.unpack(">I", received[:4])[0]
+        messages.append(msgpack.unpackb(received[4 : 4 + length]))
+        received = received[4 + length :]
+    return messages
+
+
+@pytest.mark.trio
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (struct.pack(">I", 0xFFFFFFFF) + b"x", "4294967295 bytes"),
+        (struct.pack(">I", 1) + b"\xc1", "no request"),
+        (struct.pack(">I", 0), "no request"),
+        (protocol.frame({"v": 1})[:4] + b"\x93" * 4, "no request"),
+        (struct.pack(">I", 5) + msgpack.packb({1: "log"}) + b"\xc0" * 5, "no request"),
+        (struct.pack(">I", 2) + b"\x91\xc0", "not a map"),
+        (protocol.frame({"v": 99, "ask": "count"}), "version 99"),
+        (protocol.frame({"ask": "count"}), "version None"),
+        (protocol.frame({"v": 1}), "question None"),
+        (protocol.frame({"v": 1, "ask": ["count"]}), "does not know"),
+    ],
+)
+async def test_nonsense_is_answered_in_words_and_harms_nobody_else(path: Path, data: bytes, words: str) -> None:
+    async with serving(path, {"count": counting(2)}):
+        (answer,) = await exchanged(path, data)
+        assert words in answer["error"]["message"]
+        assert await asked(path, "count") == [{"number": 0}, {"number": 1}]
+
+
+@pytest.mark.trio
+async def test_half_a_request_is_no_request(path: Path) -> None:
+    async with serving(path, {"count": counting(2)}):
+        whole = protocol.frame(protocol.request("count", {}))
+        for length in range(len(whole)):
+            assert await exchanged(path, whole[:length]) == []
+        assert (
+            await exchanged(path, whole + whole) == [{"row": {"number": 0}}, {"row": {"number": 1}}, {"end": True}] * 2
+        )
+
+
+@pytest.mark.trio
+async def test_a_failing_answer_costs_one_question(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def failing(_arguments: Row) -> Answer:
+        yield {"number": 0}
+        raise ZeroDivisionError("planted")
+
+    async with serving(path, {"fail": Handler(failing), "count": counting(1)}):
+        with await trio.to_thread.run_sync(Client, path) as client:
+
+            def both() -> list[Row]:
+                with pytest.raises(Answered, match="planted"):
+                    list(client.ask("fail"))
+                return list(client.ask("count"))
+
+            assert await trio.to_thread.run_sync(both) == [{"number": 0}]
+    assert any(record.levelno == logging.ERROR and record.exc_info for record in caplog.records)
+
+
+@pytest.mark.trio
+async def test_a_long_answer_leaves_the_loop_to_others(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "BUSY_AFTER_SECONDS", 1e9)
+    others = 0
+    began = trio.Event()
+
+    def until_others_had_turns(_arguments: Row) -> Answer:
+        began.set()
+        for _ in range(5_000_000):
+            if others >= 3:
+                yield {"others": others}
+                return
+            yield None
+        raise AssertionError("the answer kept the loop to itself")
+
+    async def other() -> None:
+        nonlocal others
+        await began.wait()
+        while others < 3:
+            others += 1
+            await trio.lowlevel.checkpoint()
+
+    async with serving(path, {"long": Handler(until_others_had_turns)}), trio.open_nursery() as nursery:
+        nursery.start_soon(other)
+        assert await asked(path, "long") == [{"others": 3}]
+
+
+@pytest.mark.trio
+async def test_a_long_search_says_that_it_is_busy(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def found_late(_arguments: Row) -> Answer:
+        yield from (None, None, {"number": 7})
+
+    monkeypatch.setattr(server, "BUSY_AFTER_SECONDS", 0)
+    async with serving(path, {"search": Handler(found_late)}):
+        messages = await exchanged(path, protocol.frame(protocol.request("search", {})))
+        assert messages == [{"busy": True}, {"busy": True}, {"row": {"number": 7}}, {"end": True}]
+        assert await asked(path, "search") == [{"number": 7}]
+
+
+@pytest.mark.trio
+async def test_a_client_that_goes_away_ends_its_answer_and_nothing_else(path: Path) -> None:
+    ended = trio.Event()
+
+    def endless(_arguments: Row) -> Answer:
+        try:
+            while True:
+                yield {"filler": "x" * 1000}
+        finally:
+            ended.set()
+
+    async with serving(path, {"endless": Handler(endless), "count": counting(1)}):
+        async with await trio.open_unix_socket(str(path)) as stream:
+            await stream.send_all(protocol.frame(protocol.request("endless", {})))
+            await stream.receive_some(10)
+        with trio.fail_after(10):
+            await ended.wait()
+        assert await asked(path, "count") == [{"number": 0}]
+
+
+@pytest.mark.trio
+async def test_who_may_not_ask_is_told_so(path: Path) -> None:
+    async with serving(path, {"count": counting(1)}, allowed_uids={os.geteuid() + 1}):
+        with pytest.raises(Answered, match=f"user {os.geteuid()} may not ask"):
+            await asked(path, "count")
+
+
+@pytest.mark.trio
+async def test_one_client_too_many_is_told_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "CONNECTIONS_MAX", 2)
+    async with serving(path, {"count": counting(1)}):
+        clients = [await trio.to_thread.run_sync(Client, path) for _ in range(2)]
+        for client in clients:
+            await trio.to_thread.run_sync(list, client.ask("count"))
+        with pytest.raises(Answered, match="asking this daemon already"):
+            await asked(path, "count")
+        for client in clients:
+            client.close()
+        with trio.fail_after(10):
+            while True:
+                try:
+                    assert await asked(path, "count") == [{"number": 0}]
+                    break
+                except Answered:
+                    await trio.lowlevel.checkpoint()
+
+
+@pytest.mark.trio
+async def test_the_socket_is_its_owners_alone_replaces_a_dead_one_and_goes_with_its_daemon(path: Path) -> None:
+    dead = socket.socket(socket.AF_UNIX)
+    dead.bind(str(path))
+    dead.close()
+    with pytest.raises(NobodyListens):
+        Client(path)
+    async with serving(path, {"count": counting(1)}):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert await asked(path, "count") == [{"number": 0}]
+        assert os.listdir(path.parent) == ["socket"]
+    assert not path.exists()
+    with pytest.raises(NobodyListens):
+        Client(path)
