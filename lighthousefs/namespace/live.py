@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections import OrderedDict
 from collections.abc import Iterator
 from typing import Literal
 
@@ -21,11 +20,17 @@ from lighthousefs.engine.identity import author_of
 from lighthousefs.ids import ROOT_INO
 from lighthousefs.namespace.computed import computed_xattr
 from lighthousefs.namespace.found import COMPUTED_XATTRS, Found, Listed, Opened, refuse
-from lighthousefs.namespace.nodes import COUNTER_BITS, HANDLE_INO_SHIFT, ROOT_NODE, decode_live_handle, live_handle
+from lighthousefs.namespace.nodes import (
+    COUNTER_BITS,
+    HANDLE_INO_SHIFT,
+    ROOT_NODE,
+    decode_live_handle,
+    live_handle,
+    past_file,
+)
 from lighthousefs.namespace.past import PARENT_COOKIE, SELF_COOKIE
 from lighthousefs.tables.moment import newest_page
 
-_GHOSTS_MAX = 4096
 _SETTABLE = (b"user.", b"trusted.", b"security.")
 
 
@@ -52,18 +57,24 @@ class LiveTree:
         self._engine = engine
         self._handles: dict[int, Handle] = {}
         self._counter = 0
-        # Inodes that are gone but that the kernel may still ask about, such as a removed working folder.
-        self._ghosts: OrderedDict[int, Inode] = OrderedDict()
 
     # Looking
 
     def find(self, node: int) -> Found:
-        row = self._engine.state.inode(node)
+        return Found(node, self._engine.state.inode(node) or self._gone(node), fixed=True)
+
+    def _gone(self, node: int) -> Inode:
+        """An inode that is no more, as it last was: somebody may stand in a folder that was removed, or have found a file
+        that was replaced before it could be opened.
+
+        Raises Refused (ESTALE) if there never was one; then, and when a change refuses so, the kernel looks the name up anew.
+        """
+        engine = self._engine
+        went = engine.at(engine.last_seq).last_event(node)
+        row = engine.at(went - 1).inode(node) if went else None
         if row is None:
-            row = self._ghosts.get(node)
-            if row is None:
-                raise refuse(errno.ESTALE)
-        return Found(node, row, fixed=True)
+            raise refuse(errno.ESTALE)
+        return row._replace(nlink=0)
 
     def lookup(self, folder: int, name: bytes) -> Found:
         state = self._engine.state
@@ -118,13 +129,17 @@ class LiveTree:
     # Files
 
     def open_for_reading(self, node: int) -> Opened:
+        if self._engine.state.inode(node) is None:
+            # Removed on the way here: what it held is still to be read, as everywhere, and nobody can change it any more.
+            return Opened(past_file(self._gone(node).since, node), direct=False)
         self._engine.open_inodes[node] += 1
         return Opened(live_handle(node), direct=False)
 
     def open_for_writing(self, node: int, author: Author, flags: int) -> Opened:
         """A handle that may write; with O_TRUNC the file is emptied, as part of the handle's version."""
-        row = self.find(node).row
-        assert row is not None
+        row = self._engine.state.inode(node)
+        if row is None:
+            raise refuse(errno.ESTALE)
         handle = Handle(node, author, bool(flags & os.O_APPEND), row.since)
         if flags & os.O_TRUNC:
             self._truncate(handle, 0)
@@ -239,7 +254,6 @@ class LiveTree:
             self._end_version(handle, "close")
         row = engine.state.inode(ino) if last else None
         if row is not None and row.nlink == 0:
-            self._remember(ino, row)
             engine.submit(c.ReleaseInode(ino), handle.author if handle is not None else c.SYSTEM)
 
     # Changes
@@ -261,11 +275,9 @@ class LiveTree:
         return self.find(node)
 
     def unlink(self, folder: int, name: bytes, author: Author) -> None:
-        self._keep_ghost(folder, name)
         self._engine.submit(c.Unlink(folder, name), author)
 
     def remove_folder(self, folder: int, name: bytes, author: Author) -> None:
-        self._keep_ghost(folder, name)
         self._engine.submit(c.RemoveDirectory(folder, name), author)
 
     def rename(
@@ -279,8 +291,6 @@ class LiveTree:
         exchange: bool,
         author: Author,
     ) -> None:
-        if not exchange:
-            self._keep_ghost(new_folder, new_name)
         self._engine.submit(c.Rename(folder, name, new_folder, new_name, replace, exchange), author)
 
     def change(
@@ -327,15 +337,3 @@ class LiveTree:
             raise refuse(errno.EPERM)
         if not name.startswith(_SETTABLE):
             raise refuse(errno.EOPNOTSUPP)
-
-    def _keep_ghost(self, folder: int, name: bytes) -> None:
-        """Whoever stands in a folder that is removed, or holds a path to a file, may still ask for its attributes."""
-        found = self.lookup(folder, name)
-        if found.row is not None and (found.row.is_dir or found.row.nlink == 1):
-            self._remember(found.node, found.row)
-
-    def _remember(self, ino: int, row: Inode) -> None:
-        self._ghosts[ino] = row._replace(nlink=0)
-        self._ghosts.move_to_end(ino)
-        if len(self._ghosts) > _GHOSTS_MAX:
-            self._ghosts.popitem(last=False)
