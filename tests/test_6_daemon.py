@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,27 @@ def test_a_signal_flushes_and_unmounts(mounted: Mounted, number: signal.Signals)
     told = [logged.event.type for logged in events(mounted.store)]
     assert "recovered" not in told
     assert events(mounted.store)[-1].event.fields.reason == "unmounted"
+    assert_sound(mounted.store)
+
+
+def test_a_signal_ends_what_open_handles_had_begun(mounted: Mounted) -> None:
+    """A clean end is no crash: versions are closed and nameless files released before `unmounted`, by whoever held them."""
+    written = os.open(mounted.current / "written", os.O_WRONLY | os.O_CREAT)
+    os.write(written, b"never closed")
+    nameless = os.open(mounted.current / "nameless", os.O_RDWR | os.O_CREAT)
+    (mounted.current / "nameless").unlink()
+    assert mounted.daemon is not None
+    mounted.daemon.terminate()
+    assert mounted.daemon.wait(30) == 0
+    mounted.daemon = None
+    for descriptor in (written, nameless):
+        assert errno_of(partial(os.close, descriptor)) in (0, errno.ENOTCONN, errno.ECONNABORTED)
+    *_, closed, released, last = (logged.event for logged in events(mounted.store))
+    assert (closed.type, closed.fields.how, closed.fields.written) == ("version-closed", "close", 12)
+    assert (released.type, last.type) == ("inode-released", "unmounted")
+    mounted.mount()
+    mounted.unmount()
+    assert "recovered" not in [logged.event.type for logged in events(mounted.store)]
     assert_sound(mounted.store)
 
 

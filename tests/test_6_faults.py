@@ -249,7 +249,7 @@ def _fail_the_disk(folder: Path, fault: str) -> None:
 def _assert_read_only(mounted: Faulty, why: str) -> None:
     facts = mounted.health()
     assert facts["read_only"] is True
-    assert why in facts["read_only_reason"]
+    assert why in facts["refused_because"]
     attempts: list[Callable[[], object]] = [
         lambda: (mounted.current / "later").touch(),
         lambda: (mounted.current / "later").mkdir(),

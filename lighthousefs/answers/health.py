@@ -32,7 +32,8 @@ def health(engine: Engine, served_by: ServedBy) -> Row:
     - `pid`, `uptime`: of the daemon that serves it, null where none does; uptime in seconds
     - `version`: of LighthouseFS
     - `format`: the store's format number
-    - `read_only`, `read_only_reason`: whether changes are refused, and why (null if they are not)
+    - `read_only`: whether no change is taken until a restart
+    - `refused_because`: why changes are refused at the moment, also for want of room; null if they are not
     - `damage`: what is wrong with the stored bytes, and where; null if nothing is known to be
     - `last_event`, `last_event_time`: seq of the newest event (0: none) and its log time
     - `events`: how many there are
@@ -58,7 +59,7 @@ def health(engine: Engine, served_by: ServedBy) -> Row:
         "uptime": round(time.monotonic() - served_by.started, 3) if is_served else None,
         "format": served_by.store.contents.format,
         "read_only": engine.refusal is not None,
-        "read_only_reason": engine.refusal,
+        "refused_because": engine.trouble,
         "damage": None if engine.damage is None else str(engine.damage),
         "last_event": engine.last_seq,
         "last_event_time": None if last is None else rfc3339(last.log_time),

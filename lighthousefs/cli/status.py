@@ -57,7 +57,7 @@ def _table(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def _health(row: dict[str, Any]) -> str:
     if row["damage"] is not None:
         return f"damaged: {row['damage']}"
-    return f"read-only: {row['read_only_reason']}" if row["read_only"] else "good"
+    return f"no changes: {row['refused_because']}" if row["refused_because"] else "good"
 
 
 def _duration(seconds: float) -> str:

@@ -49,21 +49,28 @@ class Durability:
     async def run(self) -> None:
         """Commit after a second, or sooner after many events; for ever."""
         checked = trio.current_time()
+        told = ""
         while True:
             with trio.move_on_after(INTERVAL_SECONDS):
                 await self._due.wait()
             self._due = trio.Event()
-            await self.commit()
-            if trio.current_time() - checked > _READER_CHECK_SECONDS:
-                checked = trio.current_time()
-                self._engine.environment.check_readers()
+            try:
+                await self.commit()
+                if trio.current_time() - checked > _READER_CHECK_SECONDS:
+                    checked = trio.current_time()
+                    self._engine.environment.check_readers()
+                told = ""
+            except StorageError as error:
+                # A full disk stays full for a while: said once, not every second.
+                if str(error) != told:
+                    told = str(error)
+                    _log.error("the index could not be committed: %s", error)
 
     async def commit(self) -> None:
-        """Commit the index. The long sync waits in a thread; the one inside the commit finds little left."""
-        if not self._engine.dirty:
-            return
-        try:
+        """Commit the index. The long sync waits in a thread; the one inside the commit finds little left.
+
+        Raises StorageError: nothing is lost, a later commit may succeed.
+        """
+        if self._engine.dirty:
             await self.sync()
             self._engine.commit()
-        except StorageError as error:
-            _log.error("the index could not be committed: %s", error)

@@ -79,7 +79,7 @@ class _Daemon:
             trio.run(self._serve, ready)
         finally:
             session.close()
-            self._tell(Unmounted(self._reason))
+            self._finish()
 
     def _mount(self) -> None:
         options = ["allow_other"] * self._options.allow_other + ["ro"] * self._options.read_only
@@ -90,8 +90,8 @@ class _Daemon:
             b"status/health.json": Text(self._health, fixed=False),
             b"status/version": Text(lambda: f"{__version__}\n".encode(), fixed=True),
         }
-        tree = Tree(self._engine, texts, Owner(os.getuid(), os.getgid(), started))
-        operations = Operations(tree, self._durability.sync, self._opened.store.path)
+        self._tree = Tree(self._engine, texts, Owner(os.getuid(), os.getgid(), started))
+        operations = Operations(self._tree, self._durability.sync, self._opened.store.path)
         session.mount(
             operations, source=self._opened.store.path, mount_point=self._options.mount_point, options=options
         )
@@ -123,6 +123,14 @@ class _Daemon:
                 self._reason = "stopped"
                 session.stop()
                 return
+
+    def _finish(self) -> None:
+        if self._engine.refusal is None:
+            try:
+                self._tree.live.finish()
+            except StorageError as error:
+                _log.error("what was open could not be closed: %s", error)
+        self._tell(Unmounted(self._reason))
 
     def _tell(self, fields: Mounted | Unmounted) -> None:
         if self._engine.refusal is not None:

@@ -266,6 +266,11 @@ class Engine:
         self.submit(Announce(InodesReserved(first, count)), SYSTEM)
         return True
 
+    @property
+    def trouble(self) -> str | None:
+        """Why changes are refused at the moment, None if they are not."""
+        return self.refusal or self._index_full
+
     def _require_writable(self) -> None:
         if self.refusal is not None:
             raise ReadOnlyStore(self.refusal)

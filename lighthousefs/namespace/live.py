@@ -256,6 +256,15 @@ class LiveTree:
         if row is not None and row.nlink == 0:
             engine.submit(c.ReleaseInode(ino), handle.author if handle is not None else c.SYSTEM)
 
+    def finish(self) -> None:
+        """The mount is gone, and with it every handle: end open versions, release what has no name."""
+        for number in list(self._handles):
+            self._engine.open_inodes[self._handles[number].ino] = 1
+            self.close(number)
+        for ino in list(self._engine.open_inodes):
+            self._engine.open_inodes[ino] = 1
+            self.close(live_handle(ino))
+
     # Changes
 
     def make_folder(self, folder: int, name: bytes, mode: int, author: Author) -> Found:

@@ -140,7 +140,8 @@ class Environment:
 
     def check_readers(self) -> None:
         """Free what readers that died held on to."""
-        self._env.reader_check()
+        with _Errors(self.folder):
+            self._env.reader_check()
 
     def bytes_used(self) -> int:
         """Size of the index file on disk."""

@@ -48,7 +48,11 @@ def figures(directory: Path, runs: int) -> list[Figure]:
         Figure("index on disk", median(in_index), "bytes/event"),
         Figure("journal on disk, beside the contents", median(in_journal), "bytes/event"),
         Figure(
-            "index and journal", median(map(sum, zip(in_index, in_journal, strict=True))), "bytes/event", 600, at_least=False
+            "index and journal",
+            median(map(sum, zip(in_index, in_journal, strict=True))),
+            "bytes/event",
+            600,
+            at_least=False,
         ),
     ]
 
