@@ -172,7 +172,7 @@ def read(tree: Tree, node: int) -> bytes:
     part = tree.of(node)
     handle = part.open_for_reading(node).handle
     try:
-        return tree.of(handle).read(handle, 0, 1 << 20)
+        return bytes(tree.of(handle).read(handle, 0, 1 << 20))
     finally:
         tree.of(handle).close(handle)
 

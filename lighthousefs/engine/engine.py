@@ -385,7 +385,7 @@ class Engine:
         """The project as it was right after event `seq`."""
         return Moment(self.environment, seq)
 
-    def read(self, inode: Inode, offset: int, length: int, seq: int = limits.SEQ_MAX) -> bytes:
+    def read(self, inode: Inode, offset: int, length: int, seq: int = limits.SEQ_MAX) -> bytes | memoryview:
         """Contents of a file whose row, as of event `seq`, is `inode`; shorter at its end.
 
         Raises Damaged if the stored bytes are not those that were written, StorageError if the disk fails.

@@ -81,24 +81,31 @@ def get_place(kv: Kv, payload: int) -> Place:
     return Place(segment, offset, length, _sums_struct(count).unpack_from(value, _PLACE.size))
 
 
-def read_pieces(kv: Kv, reader: Reader, pieces: Sequence[Piece], offset: int, length: int) -> bytes:
+def read_pieces(kv: Kv, reader: Reader, pieces: Sequence[Piece], offset: int, length: int) -> bytes | memoryview:
     """The bytes [offset, offset + length) of a file made of `pieces`, zeros in holes.
 
     Raises Damaged, naming the event, if stored bytes are not what was written; StorageError if the disk fails.
     """
-    if len(pieces) == 1 and pieces[0].start == offset and pieces[0].length == length:
-        wanted = _wanted(kv, pieces[0])
-        return _take(wanted, reader.read(wanted.segment, wanted.offset, wanted.length))
-    data = bytearray(length)
+    taken: dict[int, memoryview] = {}
     fetch: list[_Wanted] = []
-    for wanted in sorted(_wanted(kv, piece) for piece in pieces):
+    for wanted in sorted([_wanted(kv, piece) for piece in pieces]):
         if fetch and not _near(fetch, wanted):
-            _fill(reader, fetch, data, offset)
+            _fetch(reader, fetch, taken)
             fetch = []
         fetch.append(wanted)
     if fetch:
-        _fill(reader, fetch, data, offset)
-    return bytes(data)
+        _fetch(reader, fetch, taken)
+    if len(taken) == 1 and len(data := taken.get(offset, b"")) == length:
+        return data
+    parts: list[bytes | memoryview] = []
+    at = offset
+    for start in sorted(taken):
+        if start > at:
+            parts.append(bytes(start - at))
+        parts.append(taken[start])
+        at = start + len(taken[start])
+    parts.append(bytes(offset + length - at))
+    return b"".join(parts)
 
 
 def _wanted(kv: Kv, piece: Piece) -> _Wanted:
@@ -120,17 +127,17 @@ def _near(fetch: list[_Wanted], wanted: _Wanted) -> bool:
     )
 
 
-def _fill(reader: Reader, fetch: list[_Wanted], data: bytearray, offset: int) -> None:
+def _fetch(reader: Reader, fetch: list[_Wanted], taken: dict[int, memoryview]) -> None:
+    """Read neighbours at once; what each piece wants goes to `taken`, under its place in the file."""
     begin = fetch[0].offset
-    end = max(wanted.offset + wanted.length for wanted in fetch)
+    end = max([wanted.offset + wanted.length for wanted in fetch])
     stored = memoryview(reader.read(fetch[0].segment, begin, end - begin))
     for wanted in fetch:
         at = wanted.offset - begin
-        start = wanted.piece.start - offset
-        data[start : start + wanted.piece.length] = _take(wanted, stored[at : at + wanted.length])
+        taken[wanted.piece.start] = _take(wanted, stored[at : at + wanted.length])
 
 
-def _take(wanted: _Wanted, stored: bytes | memoryview) -> bytes:
+def _take(wanted: _Wanted, stored: memoryview) -> memoryview:
     """The piece's bytes out of its verified blocks."""
     piece = wanted.piece
     if block_sums(stored) != wanted.sums:
@@ -139,6 +146,4 @@ def _take(wanted: _Wanted, stored: bytes | memoryview) -> bytes:
             "the stored bytes are not those that were written",
         )
     begin = piece.offset - wanted.first_block * BLOCK_BYTES
-    if begin == 0 and piece.length == wanted.length and isinstance(stored, bytes):
-        return stored
-    return bytes(stored[begin : begin + piece.length])
+    return stored[begin : begin + piece.length]

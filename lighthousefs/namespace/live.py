@@ -188,7 +188,7 @@ class LiveTree:
         self._engine.open_inodes[handle.ino] += 1
         return handle
 
-    def read(self, handle: int, offset: int, length: int) -> bytes:
+    def read(self, handle: int, offset: int, length: int) -> bytes | memoryview:
         row = self._engine.state.inode(handle >> HANDLE_INO_SHIFT)
         if row is None:
             raise refuse(errno.ESTALE)

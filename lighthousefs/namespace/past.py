@@ -94,7 +94,7 @@ class PastTree:
     def open_for_reading(self, node: int) -> Opened:
         return Opened(node, direct=False)
 
-    def read(self, handle: int, offset: int, length: int) -> bytes:
+    def read(self, handle: int, offset: int, length: int) -> bytes | memoryview:
         seq, ino = seq_and_ino(handle)
         row = self._engine.at(seq).inode(ino)
         if row is None:

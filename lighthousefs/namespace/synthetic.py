@@ -152,7 +152,7 @@ class SyntheticTree:
         self._opened[handle] = text.render()
         return Opened(handle, direct=not text.fixed)
 
-    def read(self, handle: int, offset: int, length: int) -> bytes:
+    def read(self, handle: int, offset: int, length: int) -> bytes | memoryview:
         text = self._opened.get(handle)
         if text is None:
             # Opened by an earlier process: what is said now is as good.
