@@ -93,7 +93,9 @@ def kill(pid: int) -> None:
         ended = os.pidfd_open(pid)
         try:
             os.kill(pid, signal.SIGKILL)
-            assert select.select([ended], [], [], HANG_SECONDS)[0]
+            waiting = select.poll()
+            waiting.register(ended, select.POLLIN)
+            assert waiting.poll(HANG_SECONDS * 1000)
         finally:
             os.close(ended)
 

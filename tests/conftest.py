@@ -4,11 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from model_driver import Driver, broken
 
 from lighthousefs import limits
+from lighthousefs.storage.journal import Journal
+
+
+@pytest.fixture(autouse=True)
+def journals_are_closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A test simulates a kill by dropping a journal as it is: its descriptors must not pile up in the test process."""
+    made: list[Journal] = []
+    begin = Journal.__init__
+
+    def remember(journal: Journal, *arguments: Any, **named: Any) -> None:
+        begin(journal, *arguments, **named)
+        made.append(journal)
+
+    monkeypatch.setattr(Journal, "__init__", remember)
+    yield
+    for journal in made:
+        journal._close_descriptors()
 
 
 @pytest.fixture
