@@ -7,6 +7,7 @@ called durable: sealed files, the folder's entry of a new file and the active fi
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
@@ -43,6 +44,7 @@ BUFFERS_MAX: Final = os.sysconf("SC_IOV_MAX")
 SEGMENT_BYTES_MAX: Final = 2 << 30
 """Offsets are u32: a segment, and one record beyond its nominal size, stay below 4 GiB."""
 
+_ZEROS: Final = memoryview(bytes(1 << 20))
 _NO_PREALLOCATION = (*FULL, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 
 
@@ -115,6 +117,8 @@ class Journal:
         self._sync_lock = threading.Lock()
         self._sealed: list[int] = []
         self._folder_changed = False
+        self._wants_zeros = False
+        self._zeroed = 0
 
     @classmethod
     def create(
@@ -271,6 +275,8 @@ class Journal:
             self._take_back(writing)
             raise
         self._publish(writing)
+        if self._wants_zeros:
+            self._zero_ahead()
         return Appended(places, self._position, self._number)
 
     def _make_room(self, writing: _Writing, size: int) -> None:
@@ -333,6 +339,25 @@ class Journal:
         self._capacity = writing.capacity
         self._number = writing.number
 
+    def _zero_ahead(self) -> None:
+        """Write zeros where the next records will be.
+
+        The first write into preallocated blocks makes the next fdatasync write the file's map too, which costs a sync
+        several times what it costs over blocks that were written before.
+        """
+        self._wants_zeros = False
+        if self._zeroed >> 32 != self._segment:
+            self._zeroed = position(self._segment, 0)
+        begin = max(self._zeroed & 0xFFFFFFFF, self._offset)
+        end = min(self._offset + len(_ZEROS), self._capacity)
+        if begin - self._offset >= len(_ZEROS) // 2 or begin >= end:
+            return
+        # Costs speed only if it fails, and the next append tells better than this what is wrong with the disk.
+        with contextlib.suppress(OSError):
+            if os.fstat(self._descriptor).st_size >= end:
+                os.pwrite(self._descriptor, _ZEROS[: end - begin], begin)
+                self._zeroed = position(self._segment, end)
+
     def _take_back(self, writing: _Writing) -> None:
         """Cuts an unfinished append off the files, so that what was refused is not found after a restart."""
         for _, descriptor in writing.created:
@@ -390,6 +415,7 @@ class Journal:
             with self._lock:
                 del self._sealed[: len(sealed)]
                 self._synced = end
+            self._wants_zeros = True
             for done in sealed:
                 os.close(done)
             return end
