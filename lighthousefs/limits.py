@@ -5,6 +5,8 @@ from __future__ import annotations
 NAME_BYTES_MAX = 255
 TARGET_BYTES_MAX = 4095
 XATTR_VALUE_BYTES_MAX = 64 << 10
+XATTRS_MAX = 250
+"""Attributes of one inode: their names together stay below the 64 KiB that listxattr(2) can tell."""
 LINKS_MAX = 65_000
 FILE_BYTES_MAX = (1 << 63) - 1
 
@@ -30,4 +32,5 @@ TIME_MIN_NS = -(1 << 63)
 TIME_MAX_NS = (1 << 63) - 1
 
 assert 2 + SEQ_BITS + INO_BITS == 64, "a node id is a class, a seq and an inode number"
+assert XATTRS_MAX * (NAME_BYTES_MAX + 1) <= 64 << 10, "listxattr tells names with their NULs in 64 KiB"
 assert BLOCK_BYTES - 1 <= 0xFFFF, "starts and lengths inside a region are stored in 16 bits"

@@ -114,7 +114,7 @@ class _Daemon:
         """Tell that the mount answers, once it did."""
         await trio.to_thread.run_sync(os.stat, self._options.mount_point / "README.md")
         self._tell(Mounted(os.fsencode(self._options.mount_point), __version__, socket.gethostname()))
-        ready({"pid": os.getpid(), "mount_point": str(self._options.mount_point)})
+        ready({"pid": os.getpid(), "mount_point": str(self._options.mount_point), "note": self._opened.note})
 
     async def _wait_for_signal(self) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:

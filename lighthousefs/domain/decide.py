@@ -312,8 +312,11 @@ def _set_xattr(facts: Facts, command: c.SetXattr) -> e.XattrSet | None:
         raise _refuse(errno.ERANGE, f"an attribute name of {len(command.name)} bytes")
     if len(command.value) > limits.XATTR_VALUE_BYTES_MAX:
         raise _refuse(errno.E2BIG, f"an attribute of {len(command.value)} bytes")
-    if row.xattrs and facts.xattr(command.ino, command.name) == command.value:
+    old = facts.xattr(command.ino, command.name) if row.xattrs else None
+    if old == command.value:
         return None
+    if old is None and row.xattrs >= limits.XATTRS_MAX:
+        raise _refuse(errno.ENOSPC, f"inode {command.ino} has {row.xattrs} attributes")
     return e.XattrSet(command.ino, command.name, command.value)
 
 

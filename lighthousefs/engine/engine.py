@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -78,7 +79,7 @@ def _nobody_waits() -> None:
 
 
 class Engine:
-    """Made by `opening.open_engine`. `reader` reads contents; `damage` is set if the journal is damaged (read-only then)."""
+    """Made by `opening.open_engine`. `reader` reads contents; `damage` is what is known to be wrong with stored bytes."""
 
     def __init__(
         self,
@@ -108,6 +109,8 @@ class Engine:
         self.failed = False
         self.on_commit_due: Callable[[], None] = _nobody_waits
         self._adopt()
+        # What was there on opening is on disk: the journal syncs it first, and a read-only one does not change.
+        self._synced_seq = self.log.last_seq
 
     def _adopt(self) -> None:
         """Take the tables as the open transaction has them."""
@@ -307,6 +310,11 @@ class Engine:
         """Enough events have come for a commit that holds requests about as long as it may."""
         return self._dirty >= self._commit_events
 
+    @property
+    def synced_seq(self) -> int:
+        """The newest event known to be on disk; it may be a newer one."""
+        return self._synced_seq
+
     def sync(self) -> None:
         """Return when everything accepted is on disk. May run in a thread of its own, beside changes.
 
@@ -316,8 +324,10 @@ class Engine:
             raise StorageError(self.refusal)
         if self.refusal is not None:
             return
+        accepted = self.log.last_seq
         try:
             self.journal.sync()
+            self._synced_seq = max(self._synced_seq, accepted)
         except StorageError as error:
             self._journal_failed(error)
             raise
@@ -394,7 +404,13 @@ class Engine:
         if length <= 0:
             return b""
         found = contents_pieces(self.environment, inode, offset, length, seq)
-        return read_pieces(self.environment, self.reader, found, offset, length)
+        try:
+            return read_pieces(self.environment, self.reader, found, offset, length)
+        except Damaged as error:
+            folder = self.at(min(seq, self.last_seq)).path(inode.parent) or b""
+            path = os.fsdecode(folder + b"/" + inode.name if folder else inode.name)
+            self.damage = Damaged(error.place, f"{error.what} (read for {path!r})")
+            raise self.damage from error
 
 
 def replay_tail(environment: Environment, state: TableState, log: EventIndex, folder: Path, store_id: bytes) -> None:

@@ -7,6 +7,7 @@ finishes what the killed daemon's callers had begun: versions that were never cl
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import socket
 import tempfile
@@ -52,19 +53,19 @@ KNOWN = Known(
     codecs=(PLAIN,),
     event_types={kind.name: kind.schema for kind in EVENT_TYPES.values()},
 )
-WRITER = 1
 TABLE_NAMES = [table.name.lower() for table in Table]
 """Names of the tables in the database, by number."""
 
 
 @dataclass
 class OpenStore:
-    """A store that this process holds, and its engine."""
+    """A store that this process holds, and its engine. `note` tells of what recovery had to cut off, if it had to."""
 
     store: Store
     engine: Engine
     lock: Lock
     scratch: Path | None = None
+    note: str | None = None
 
     def close(self) -> None:
         """Make everything durable (unless read-only), close all files, give the lock back."""
@@ -119,13 +120,13 @@ def open_store(
             store.replace(index_layout=INDEX_LAYOUT, lmdb_engine=LMDB_ENGINE)
         environment = Environment(index, TABLE_NAMES)
         try:
-            engine = _recover(store, environment, read_only=read_only, clock=clock, damage=damage)
+            engine, note = _recover(store, environment, read_only=read_only, clock=clock, damage=damage)
         except BaseException:
             environment.close()
             raise
         if engine.last_seq == 0 and not read_only:
             _begin(engine, store, owner)
-        return OpenStore(store, engine, lock, scratch)
+        return OpenStore(store, engine, lock, scratch, note)
     except BaseException:
         lock.release()
         if scratch is not None:
@@ -165,8 +166,8 @@ def _recover(
     read_only: bool,
     clock: Callable[[int], LogClock],
     damage: Damaged | None = None,
-) -> Engine:
-    """Apply what the journal has behind the index, judge how it ends, and make the engine.
+) -> tuple[Engine, str | None]:
+    """Apply what the journal has behind the index, judge how it ends, make the engine, and tell what was cut off.
 
     `damage` is what a rebuild of the index came upon, which a scan behind that index cannot tell from a torn tail.
     """
@@ -181,35 +182,39 @@ def _recover(
         replay(group, state, indexer)
         replayed += len(group.events)
     state.flush()
+    indexer.note_committed(scan.tail.known_synced)
     verdict = scan.verdict
     damage = verdict if isinstance(verdict, Damaged) else damage
     if damage is not None and not read_only:
         raise damage
+    note = None
     if isinstance(verdict, TornTail) and not read_only:
         cut(store.journal, verdict, store.path / "torn")
-        _log.warning(
-            "%s: %d bytes of unfinished records cut off and kept in torn/: %s",
-            verdict.place,
-            verdict.bytes,
-            verdict.reason,
+        note = (
+            f"{verdict.bytes} bytes of unfinished records cut off and kept in torn/: {verdict.place}: {verdict.reason}"
         )
+        _log.warning("%s", note)
     journal = Journal.open(
         store.journal, store_id, scan.tail, segment_bytes=store.contents.segment_bytes, writable=not read_only
     )
+    writers = {value: int.from_bytes(key, "big") for key, value in environment.scan(Table.WRITERS)}
+    writer = writers.get(store.contents.writer_id) or max(writers.values(), default=0) + 1
     engine = Engine(
         environment=environment,
         journal=journal,
         folder=store.journal,
         store_id=store_id,
         clock=clock(indexer.last_time),
-        writer=WRITER,
+        writer=writer,
         refusal=_read_only_reason(damage) if read_only else None,
         damage=damage,
     )
     engine.note_replayed(replayed)
     if not read_only:
+        if engine.last_seq and writer not in writers.values():
+            engine.announce(WriterJoined(writer, store.contents.writer_id, socket.gethostname()))
         _finish(engine, replayed, verdict if isinstance(verdict, TornTail) else None)
-    return engine
+    return engine, note
 
 
 def _finish(engine: Engine, replayed: int, torn: TornTail | None) -> None:
@@ -265,7 +270,7 @@ def _begin(engine: Engine, store: Store, owner: tuple[int, int]) -> None:
         Announce(fields)
         for fields in (
             StoreCreated(store.contents.store_id, ROOT_INO, 0o040755, uid, gid),
-            WriterJoined(WRITER, store.contents.writer_id, socket.gethostname()),
+            WriterJoined(1, store.contents.writer_id, socket.gethostname()),
             AgentRegistered(0, SYSTEM_AGENT, "system"),
             SessionStarted(0, 0, uid, gid, "system"),
             InodesReserved(ROOT_INO + 1, limits.INODES_PER_RESERVATION),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from pathlib import Path
 
@@ -15,6 +16,15 @@ from lighthousefs.mountinfo import LIGHTHOUSE_TYPE
 _SUBTYPE = LIGHTHOUSE_TYPE.removeprefix("fuse.")
 
 
+class _Option(str):
+    """An option that may name any path: pyfuse3 encodes options as ASCII, libfuse and the kernel pass on any bytes."""
+
+    __slots__ = ()
+
+    def encode(self, _encoding: str = "utf-8", _errors: str = "strict") -> bytes:
+        return os.fsencode(self)
+
+
 def mount(operations: Operations, *, source: Path, mount_point: Path, options: Collection[str]) -> None:
     """Mount, with the kernel checking permissions; `answer` must follow before anybody looks.
 
@@ -23,7 +33,7 @@ def mount(operations: Operations, *, source: Path, mount_point: Path, options: C
     requestloop.install()
     # libfuse parses one string: a comma ends an option unless a backslash stands before it.
     name = str(source).replace("\\", "\\\\").replace(",", "\\,")
-    given = {*pyfuse3.default_options, *options, f"fsname={name}", f"subtype={_SUBTYPE}"}
+    given = {*pyfuse3.default_options, *options, _Option(f"fsname={name}"), f"subtype={_SUBTYPE}"}
     try:
         pyfuse3.init(operations, str(mount_point), given)
     except RuntimeError as error:

@@ -16,6 +16,7 @@ from xxhash import xxh3_64_intdigest
 from lighthousefs.errors import Damaged
 from lighthousefs.ids import payload_seq
 from lighthousefs.limits import BLOCK_BYTES
+from lighthousefs.storage.segment import segment_name
 from lighthousefs.tables.contents import Piece
 from lighthousefs.tables.kv import Kv
 from lighthousefs.tables.schema import Table, seq_key
@@ -142,7 +143,8 @@ def _take(wanted: _Wanted, stored: memoryview) -> memoryview:
     piece = wanted.piece
     if block_sums(stored) != wanted.sums:
         raise Damaged(
-            f"contents of event {payload_seq(piece.payload)} in segment {wanted.segment} at offset {wanted.offset}",
+            f"journal/{segment_name(0, wanted.segment)} at offset {wanted.offset}: contents of event "
+            f"{payload_seq(piece.payload)}",
             "the stored bytes are not those that were written",
         )
     begin = piece.offset - wanted.first_block * BLOCK_BYTES

@@ -2,20 +2,26 @@
 
 The transaction belongs to the thread that opened the environment. LMDB does not object when another thread commits it,
 the next `begin` just hangs for ever: so commit and begin are one call here, and it checks the thread.
+
+LMDB maps its file as long as its meta page says, and a file that is shorter kills whoever reads behind its end by SIGBUS:
+so a file that may have been changed by others is to be asked `index_is_whole` first.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import struct
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import NamedTuple
 
 import lmdb
 
-from lighthousefs.errors import DiskFull, StorageError
+from lighthousefs.errors import Damaged, DiskFull, StorageError
 
 LMDB_ENGINE = "0.9"
 """py-lmdb bundles two engines whose files differ; `store.json` names the one that wrote the index."""
@@ -25,12 +31,69 @@ MAP_BYTES_MAX = 1 << 40
 MAP_BYTES_MIN = 64 << 20
 READERS_MAX = 32
 
+_DATA = "data.mdb"
+
+# LMDB 0.9, mdb.c, as built for 64 bits: struct MDB_page (a header of 16 bytes with the flags at 10), and behind it
+# struct MDB_meta: magic, version, address, map size, two struct MDB_db of 48 bytes (the first begins with the page
+# size), last page used, transaction. Pages 0 and 1 are the meta pages; of two the newer transaction counts.
+_META = struct.Struct("=10xH4xII16xI92xQQ")
+_META_FLAG = 0x08
+_META_MAGIC = 0xBEEFC0DE
+_META_VERSION = 1
+
+_DAMAGE = (
+    lmdb.CorruptedError,
+    lmdb.PageNotFoundError,
+    lmdb.InvalidError,
+    lmdb.VersionMismatchError,
+    lmdb.IncompatibleError,
+    lmdb.NotFoundError,
+)
+
+
+def index_is_whole(folder: Path) -> bool:
+    """Whether the index in `folder` has both meta pages and is as long as the newer one says: may be opened at all.
+
+    StorageError: the disk did not let it read.
+    """
+    try:
+        with (folder / _DATA).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            first = _read_meta(file.read(_META.size))
+            if first is None:
+                return False
+            file.seek(first.page_bytes)
+            second = _read_meta(file.read(_META.size))
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise StorageError(f"{folder / _DATA} cannot be read: {error.strerror}") from error
+    if second is None or second.page_bytes != first.page_bytes:
+        return False
+    newest = max(first, second, key=lambda meta: meta.transaction)
+    return size >= (newest.last_page + 1) * newest.page_bytes
+
+
+class _Meta(NamedTuple):
+    page_bytes: int
+    last_page: int
+    transaction: int
+
+
+def _read_meta(page: bytes) -> _Meta | None:
+    if len(page) < _META.size:
+        return None
+    flags, magic, version, page_bytes, last_page, transaction = _META.unpack(page)
+    if not flags & _META_FLAG or (magic, version) != (_META_MAGIC, _META_VERSION) or not page_bytes:
+        return None
+    return _Meta(page_bytes, last_page, transaction)
+
 
 class Environment:
     """Ordered tables of bytes in LMDB, read and changed through one open write transaction.
 
-    A table is named by its position in `tables`. Every call may raise StorageError, DiskFull if the disk is full: then
-    nothing since the last `commit` may be relied on, and `abort` must follow.
+    A table is named by its position in `tables`. Every call may raise StorageError, DiskFull if the disk is full, Damaged
+    if the index is: then nothing since the last `commit` may be relied on, and `abort` must follow.
     """
 
     def __init__(self, folder: Path, tables: Sequence[str], *, writable: bool = True) -> None:
@@ -57,7 +120,20 @@ class Environment:
         self._check_thread()
         with _Errors(self.folder):
             self._stack[0].commit()
+            self._lengthen()
             self._begin()
+
+    def _lengthen(self) -> None:
+        """Make the file as long as its meta page says.
+
+        Pages that one transaction took and gave back count as used, but LMDB never writes them, so at the file's end
+        they are missing; nobody reads them, yet `index_is_whole` could not tell that file from a cut one.
+        """
+        end = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
+        data = self.folder / _DATA
+        with contextlib.suppress(OSError):
+            if data.stat().st_size < end:
+                os.truncate(data, end)
 
     def abort(self) -> None:
         """Throw away everything since the last commit."""
@@ -94,7 +170,10 @@ class Environment:
         self._env.close()
 
     def get(self, table: int, key: bytes) -> bytes | None:
-        return self._transaction.get(key, None, self._databases[table])
+        try:
+            return self._transaction.get(key, None, self._databases[table])
+        except lmdb.Error as error:
+            raise _storage_error(error, self.folder) from error
 
     def put(self, table: int, key: bytes, value: bytes) -> None:
         try:
@@ -110,21 +189,27 @@ class Environment:
 
     def ceiling(self, table: int, key: bytes) -> tuple[bytes, bytes] | None:
         """The first row whose key is `key` or above."""
-        cursor = self._cursor(table)
-        return cursor.item() if cursor.set_range(key) else None
+        try:
+            cursor = self._cursor(table)
+            return cursor.item() if cursor.set_range(key) else None
+        except lmdb.Error as error:
+            raise _storage_error(error, self.folder) from error
 
     def floor(self, table: int, key: bytes) -> tuple[bytes, bytes] | None:
         """The last row whose key is `key` or below."""
-        cursor = self._cursor(table)
-        if not cursor.set_range(key):
-            return cursor.item() if cursor.last() else None
-        if cursor.key() == key or cursor.prev():
-            return cursor.item()
+        try:
+            cursor = self._cursor(table)
+            if not cursor.set_range(key):
+                return cursor.item() if cursor.last() else None
+            if cursor.key() == key or cursor.prev():
+                return cursor.item()
+        except lmdb.Error as error:
+            raise _storage_error(error, self.folder) from error
         return None
 
     def scan(self, table: int, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Rows in order from `start` on; the table must not be changed meanwhile."""
-        with self._transaction.cursor(self._databases[table]) as cursor:
+        with _Errors(self.folder), self._transaction.cursor(self._databases[table]) as cursor:
             if cursor.set_range(start) if start else cursor.first():
                 yield from cursor.iternext()
 
@@ -136,7 +221,8 @@ class Environment:
 
     def rows(self, table: int) -> int:
         """How many rows the table has."""
-        return int(self._transaction.stat(self._databases[table])["entries"])
+        with _Errors(self.folder):
+            return int(self._transaction.stat(self._databases[table])["entries"])
 
     def check_readers(self) -> None:
         """Free what readers that died held on to."""
@@ -145,7 +231,7 @@ class Environment:
 
     def bytes_used(self) -> int:
         """Size of the index file on disk."""
-        return (self.folder / "data.mdb").stat().st_blocks * 512
+        return (self.folder / _DATA).stat().st_blocks * 512
 
     def _cursor(self, table: int) -> lmdb.Cursor[bytes]:
         cursor = self._cursors[table]
@@ -159,11 +245,25 @@ class Environment:
 
 
 def _open(folder: Path, tables: int, writable: bool) -> lmdb.Environment:
+    try:
+        if writable:
+            folder.mkdir(mode=0o700, exist_ok=True)
+        # py-lmdb takes no path that is not UTF-8; LMDB keeps no path once its files are open.
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise StorageError(f"{folder}: {error.strerror}") from error
+    try:
+        return _open_in(f"/proc/self/fd/{descriptor}", folder, tables, writable)
+    finally:
+        os.close(descriptor)
+
+
+def _open_in(path: str, folder: Path, tables: int, writable: bool) -> lmdb.Environment:
     size = MAP_BYTES_MAX
     while True:
         try:
             return lmdb.open(
-                str(folder),
+                path,
                 map_size=size,
                 max_dbs=tables,
                 max_readers=READERS_MAX,
@@ -183,6 +283,9 @@ def _open(folder: Path, tables: int, writable: bool) -> lmdb.Environment:
 
 
 def _storage_error(error: lmdb.Error, folder: Path) -> StorageError:
+    if isinstance(error, _DAMAGE):
+        way_out = "remove it, the next mount makes it again from the journal"
+        return Damaged(str(folder), f"the index is damaged ({error}): {way_out}")
     if isinstance(error, lmdb.MapFullError) or _disk_is_full(folder):
         return DiskFull(f"{folder}: {os.strerror(errno.ENOSPC)} ({error})")
     return StorageError(f"{folder}: {error}")

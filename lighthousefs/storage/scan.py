@@ -105,10 +105,18 @@ class _BadPlace(Exception):
     """Where the log stops being what was written.
 
     `proven_torn`: even without the index nothing acknowledged lies behind. `proven_damage`: whatever P says.
+    `is_next`: the record due after the last one that was read; else the place lies before the scan's start.
     """
 
     def __init__(
-        self, segment: int, offset: int, reason: str, *, proven_torn: bool = False, proven_damage: bool = False
+        self,
+        segment: int,
+        offset: int,
+        reason: str,
+        *,
+        proven_torn: bool = False,
+        proven_damage: bool = False,
+        is_next: bool = True,
     ) -> None:
         super().__init__(reason)
         self.segment = segment
@@ -116,6 +124,7 @@ class _BadPlace(Exception):
         self.reason = reason
         self.proven_torn = proven_torn
         self.proven_damage = proven_damage
+        self.is_next = is_next
 
 
 class Scan:
@@ -166,7 +175,8 @@ class Scan:
     def groups(self) -> Iterator[Group]:
         """Every complete append in order, up to the end of the log or the first bad place.
 
-        FormatError: a file or record that this version does not know. StorageError: the disk did not let it read.
+        Damaged: no journal, or among its files one that is none of ours. FormatError: a file or record that this
+        version does not know. StorageError: the disk did not let it read.
         """
         try:
             yield from self._walk()
@@ -203,9 +213,10 @@ class Scan:
         segment, offset = self._start >> 32, self._start & 0xFFFFFFFF
         for number in range(1, segment + 1):
             if number not in self._segments:
-                raise _BadPlace(number, 0, "the file is missing, and the index needs it", proven_damage=True)
+                reason = "the file is missing, and the index needs it"
+                raise _BadPlace(number, 0, reason, proven_damage=True, is_next=False)
         with SegmentWindow(self._path(segment)) as window:
-            self._segment_record(window, segment, proven_damage=True)
+            self._segment_record(window, segment, before_start=True)
             if not self._ends_record(window, segment, offset):
                 reason = f"the index is ahead of the journal: record {self._number} does not end here"
                 raise _BadPlace(segment, offset, reason, proven_damage=True)
@@ -228,26 +239,28 @@ class Scan:
             reach = min(reach * 16, EVENT_RECORD_BYTES_MAX)
 
     def _segment_record(
-        self, window: SegmentWindow, segment: int, *, proven_damage: bool
+        self, window: SegmentWindow, segment: int, *, before_start: bool
     ) -> tuple[Header, SegmentMeta]:
         buffer, at = window.view(0, _HEAD_BYTES_MAX)
         header = decode_header(buffer, at, self._seed)
         if isinstance(header, str):
             empty = segment == self._segments[-1] and window.only_zeros_from(0)
-            raise _BadPlace(segment, 0, header, proven_torn=empty, proven_damage=proven_damage)
+            raise _BadPlace(
+                segment, 0, header, proven_torn=empty, proven_damage=before_start, is_next=not before_start
+            )
         if (header.segment, header.offset) != (segment, 0):
             reason = f"its first record is of segment {header.segment} offset {header.offset}"
-            raise _BadPlace(segment, 0, reason, proven_damage=proven_damage)
+            raise _BadPlace(segment, 0, reason, proven_damage=before_start, is_next=not before_start)
         require_known(header, self._place(segment, 0, header.number))
         meta = decode_segment_meta(buffer, at + HEADER_BYTES, header) if header.kind == SEGMENT else None
         if meta is None or meta.store_id != self._store_id or not meta.lane == header.lane == self._lane:
             reason = "its first record does not name this store and lane"
-            raise _BadPlace(segment, 0, reason, proven_damage=proven_damage)
+            raise _BadPlace(segment, 0, reason, proven_damage=before_start, is_next=not before_start)
         return header, meta
 
     def _enter(self, window: SegmentWindow, segment: int, previous_end: int) -> None:
         """Reads the record that begins a file, which also confirms where the file before it ended."""
-        header, meta = self._segment_record(window, segment, proven_damage=False)
+        header, meta = self._segment_record(window, segment, before_start=False)
         if meta.previous_length > previous_end:
             name = segment_name(self._lane, segment)
             reason = f"its records end here, but {name} says that it had {meta.previous_length} bytes"
@@ -350,7 +363,9 @@ class Scan:
         return True
 
     def _judge(self, bad: _BadPlace) -> TornTail | Damaged:
-        place = self._place(bad.segment, bad.offset, self._number + 1)
+        # The first record of the first file is 1; what numbers later files begin with only their records could say.
+        number = self._number + 1 if bad.is_next else 1 if bad.segment == 1 else None
+        place = self._place(bad.segment, bad.offset, number)
         kept = self._kept.position
         if bad.proven_damage:
             return Damaged(place, bad.reason)
@@ -406,8 +421,9 @@ class Scan:
     def _path(self, segment: int) -> Path:
         return self._folder / segment_name(self._lane, segment)
 
-    def _place(self, segment: int, offset: int, number: int) -> str:
-        return f"{self._folder.name}/{segment_name(self._lane, segment)} record {number} at offset {offset}"
+    def _place(self, segment: int, offset: int, number: int | None) -> str:
+        record = "" if number is None else f" record {number}"
+        return f"{self._folder.name}/{segment_name(self._lane, segment)}{record} at offset {offset}"
 
 
 def cut(folder: Path, torn: TornTail, aside: Path, *, lane: int = 0) -> None:

@@ -74,12 +74,19 @@ def segment_name(lane: int, segment: int) -> str:
 
 
 def list_segments(folder: Path, lane: int) -> list[int]:
-    """Segment numbers in order. FormatError: a file that is no segment of this lane."""
+    """Segment numbers in order.
+
+    Damaged: the folder is missing, or a file in it is none of ours. FormatError: a segment of another lane.
+    """
     segments = []
-    for name in os.listdir(folder):
+    try:
+        names = os.listdir(folder)
+    except (FileNotFoundError, NotADirectoryError):
+        raise Damaged(str(folder), "the folder of the journal is missing: put it back from a backup") from None
+    for name in names:
         match = _NAME.fullmatch(name)
         if match is None or int(match[2]) == 0:
-            raise FormatError(f"{folder.name}/{name}: this version of lighthousefs knows no such file in a journal")
+            raise Damaged(str(folder / name), "not a file of a journal: remove it, or move it out of this folder")
         if int(match[1]) != lane:
             raise FormatError(f"{folder.name}/{name}: lane {match[1]}, but this version of lighthousefs knows {lane}")
         segments.append(int(match[2]))

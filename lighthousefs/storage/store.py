@@ -4,25 +4,24 @@
     ├── store.json   what a reader must know before it opens anything else; replaced whole, never edited in place
     ├── index/       the LMDB environment
     ├── journal/     the segments
-    └── lock         flock'ed by the one process that may change the store; its text says who that is
+    └── lock         says which process may change the store; the lock itself is the folder's (lock.py)
 
 `store.json` is one JSON object. Its `format` governs all its keys: a version that adds one raises the number, so an
 unknown key in a known format is damage. `record_kinds`, `lanes`, `codecs` (numbers) and `event_types` (name → newest
 schema) are what the store may hold, and are extended durably before the first of a kind is written, so that an older
 version knows at the door that it cannot read the store. `store_id` and `writer_id` are 16 random bytes in hex.
+`folder_inode` is the inode number of the folder that `writer_id` was made for: a copy of the store has another.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import shlex
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,18 +30,15 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 
 from lighthousefs.errors import Damaged, DiskFull, FormatError, StorageError, Unusable
 from lighthousefs.limits import SEGMENT_BYTES
-from lighthousefs.mountinfo import Mount, mount_of, without_links
+from lighthousefs.mountinfo import Mount, mount_of, mounts, without_links
+from lighthousefs.storage.lock import LOCK_TEXT, Holder, Lock, holder_of, take, way_out
+
+__all__ = ["FORMAT", "Holder", "Known", "Lock", "Store", "StoreFile"]
 
 FORMAT = 1
 ID_BYTES = 16
 STORE_JSON = "store.json"
 STORE_JSON_BYTES_MAX = 1 << 20
-LOCK_BYTES_MAX = 1 << 16
-
-# Asking who holds a lock takes it shared for some microseconds, and a holder's text comes that long after its lock:
-# whoever meets the other's moment tries again.
-LOCK_TRIES = 40
-LOCK_PAUSE_S = 0.005
 
 _Id = Annotated[bytes, Field(min_length=ID_BYTES, max_length=ID_BYTES)]
 _Number = Annotated[int, Field(ge=0, le=255)]
@@ -67,6 +63,7 @@ class StoreFile(BaseModel):
     format: Annotated[int, Field(ge=1, le=FORMAT)]
     store_id: _Id
     writer_id: _Id
+    folder_inode: Annotated[int, Field(ge=0)]
     created_at: AwareDatetime
     index_layout: Annotated[int, Field(ge=0)]
     lmdb_engine: Annotated[str, Field(min_length=1)]
@@ -75,43 +72,6 @@ class StoreFile(BaseModel):
     lanes: tuple[_Number, ...]
     codecs: tuple[_Number, ...]
     event_types: dict[_TypeName, Annotated[int, Field(ge=1)]]
-
-
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """Who holds a store's lock. `pid` is None for a process that cannot be seen from here (another container)."""
-
-    pid: int | None
-    mount_point: Path | None
-    socket: Path | None
-    since: datetime | None
-
-
-class Lock:
-    """The right to change a store, until `release`, the end of a `with` block, or the end of the process.
-
-    It belongs to the descriptor: a forked child holds it too, a program started by exec does not.
-    """
-
-    def __init__(self, store: Store, descriptor: int) -> None:
-        self._store = store
-        self._descriptor = descriptor
-
-    def release(self) -> None:
-        """Gives the right back; a second call does nothing."""
-        if self._descriptor < 0:
-            return
-        descriptor, self._descriptor = self._descriptor, -1
-        self._store._lock = None
-        # A text that stays on a failing disk misleads nobody: it counts only while the lock is held.
-        _quietly(os.ftruncate, descriptor, 0)
-        os.close(descriptor)
-
-    def __enter__(self) -> Lock:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.release()
 
 
 class Store:
@@ -144,15 +104,18 @@ class Store:
     ) -> Store:
         """Makes an empty store that may hold all that `known` names, in a new or an empty folder.
 
-        `mounts` stands in for the mount table. Raises Unusable for a folder that is not empty, a place on NFS or
-        FUSE, missing rights, a full disk: then nothing is left behind, and an existing folder is as it was.
+        `mounts` stands in for the mount table. Raises Unusable for a folder that is not empty, a place inside a
+        store, on NFS or FUSE, missing rights, a full disk: then nothing is left behind, and an existing folder is as
+        it was.
         """
         folder = without_links(path, mounts)
         _refuse_file_system(path, mount_of(folder, mounts))
+        _refuse_inside_store(path, folder, mounts)
         contents = StoreFile(
             format=FORMAT,
             store_id=os.urandom(ID_BYTES),
             writer_id=os.urandom(ID_BYTES),
+            folder_inode=0,
             created_at=datetime.now(UTC),
             index_layout=index_layout,
             lmdb_engine=lmdb_engine,
@@ -163,10 +126,10 @@ class Store:
             event_types=dict(sorted(known.event_types.items())),
         )
         try:
-            _make_folder(folder, contents)
+            contents = _make_folder(folder, contents)
         except OSError as error:
             why = f"{path} cannot be made a store: {os.strerror(error.errno or errno.EIO)}"
-            raise Unusable(why, _way_out(error, folder)) from error
+            raise Unusable(why, way_out(error, folder)) from error
         return cls(folder, known, contents)
 
     @classmethod
@@ -200,16 +163,30 @@ class Store:
         if wanted != now:
             self._publish(wanted)
 
+    def was_copied(self) -> bool:
+        """Whether this is a copy, whose original may go on writing under the same writer id. Moved, it is the same."""
+        return self.path.stat().st_ino != self.contents.folder_inode
+
     def replace(
-        self, *, writer_id: bytes | None = None, index_layout: int | None = None, lmdb_engine: str | None = None
+        self,
+        *,
+        writer_id: bytes | None = None,
+        folder_inode: int | None = None,
+        index_layout: int | None = None,
+        lmdb_engine: str | None = None,
     ) -> None:
         """Changes what is given; on disk when it returns. With the lock held. Raises DiskFull or StorageError."""
-        given = {"writer_id": writer_id, "index_layout": index_layout, "lmdb_engine": lmdb_engine}
+        given = {
+            "writer_id": writer_id,
+            "folder_inode": folder_inode,
+            "index_layout": index_layout,
+            "lmdb_engine": lmdb_engine,
+        }
         changes = {name: value for name, value in given.items() if value is not None}
         self._publish(StoreFile.model_validate({**self.contents.model_dump(), **changes}))
 
     def _publish(self, contents: StoreFile) -> None:
-        assert self._lock is not None, "store.json is changed under the lock only"
+        assert self._is_locked(), "store.json is changed under the lock only"
         place = self.path / STORE_JSON
         try:
             _replace_store_json(self.path, contents)
@@ -227,45 +204,27 @@ class Store:
         """Takes the right to change the store, for this process; `store.json` is read anew under it.
 
         Where it will be mounted and where its control socket will be are told to those who are refused. On a
-        read-only disk the lock is taken and nobody is told. Raises Unusable when another process holds it, or
-        without the rights to; what `open` raises, if the store changed since.
+        read-only disk the lock is taken and nobody is told. Raises Unusable when another process holds it, without
+        the rights to, or for a mount of a store on NFS or FUSE; what `open` raises, if the store changed since.
         """
-        assert self._lock is None, "one lock a store"
+        assert not self._is_locked(), "one lock a store"
+        if mount_point is not None:
+            _refuse_file_system(self.path, mount_of(self.path))
+        lock = take(self.path, mount_point=mount_point, socket=socket)
         try:
-            descriptor = _open_lock(self.path / "lock")
-        except OSError as error:
-            raise Unusable(f"{self.path} cannot be locked: {error.strerror}", _way_out(error, self.path)) from error
-        try:
-            if not _taken(descriptor):
-                raise _in_use(self.path, self.holder())
-            _write_holder(descriptor, Holder(os.getpid(), mount_point, socket, datetime.now(UTC)))
             self.contents = _read_store_json(self.path, self.known)
         except BaseException:
-            os.close(descriptor)
+            lock.release()
             raise
-        self._lock = Lock(self, descriptor)
-        return self._lock
+        self._lock = lock
+        return lock
+
+    def _is_locked(self) -> bool:
+        return self._lock is not None and self._lock.held
 
     def holder(self) -> Holder | None:
-        """Who holds the lock now, or None, whatever a killed process left in the file."""
-        try:
-            descriptor = os.open(self.path / "lock", os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            why = f"who holds {self.path} cannot be seen: {error.strerror}"
-            raise Unusable(why, _way_out(error, self.path)) from error
-        try:
-            for _ in range(LOCK_TRIES):
-                if _free(descriptor):
-                    return None
-                holder = _written_holder(descriptor)
-                if holder is not None and Path("/proc", str(holder.pid)).exists():
-                    return holder
-                time.sleep(LOCK_PAUSE_S)
-            return Holder(None, None, None, None)
-        finally:
-            os.close(descriptor)
+        """Who holds the lock now, or None, whatever a killed process left in the file `lock`."""
+        return holder_of(self.path)
 
 
 def _refuse_file_system(path: Path, mount: Mount | None) -> None:
@@ -280,8 +239,20 @@ def _refuse_file_system(path: Path, mount: Mount | None) -> None:
     )
 
 
-def _make_folder(folder: Path, contents: StoreFile) -> None:
-    """Raises OSError or Unusable with everything undone."""
+def _refuse_inside_store(path: Path, folder: Path, given: Sequence[Mount] | None) -> None:
+    """A store that lies in another is lost with what that one may rebuild or remove; its journal/ takes no other file."""
+    table = mounts() if given is None else given
+    for above in folder.parents:
+        mount = mount_of(above, table)
+        if mount is not None and (mount.is_nfs or mount.is_fuse):
+            continue
+        # A store.json alone may be anybody's.
+        if os.path.lexists(above / STORE_JSON) and any(os.path.lexists(above / name) for name in ("journal", "index")):
+            raise Unusable(f"{path} lies inside the store {above}", "choose a folder outside of it")
+
+
+def _make_folder(folder: Path, contents: StoreFile) -> StoreFile:
+    """`contents` as they are in the folder that was made. Raises OSError or Unusable with everything undone."""
     with contextlib.ExitStack() as undo:
         mode = None
         try:
@@ -297,13 +268,15 @@ def _make_folder(folder: Path, contents: StoreFile) -> None:
         if mode is not None:
             undo.callback(_quietly, folder.chmod, mode)
         folder.chmod(0o700)
-        os.close(os.open(folder / "lock", os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        undo.callback(_quietly, (folder / "lock").unlink)
+        os.close(os.open(folder / LOCK_TEXT, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        undo.callback(_quietly, (folder / LOCK_TEXT).unlink)
+        contents = contents.model_copy(update={"folder_inode": folder.stat().st_ino})
         undo.callback(_quietly, (folder / STORE_JSON).unlink)
         _replace_store_json(folder, contents)
         _sync(folder)
         _sync(folder.parent)
         undo.pop_all()
+    return contents
 
 
 def _quietly(step: Callable[..., None], *arguments: Any) -> None:
@@ -330,25 +303,12 @@ def _not_a_store(folder: Path, names: set[str], otherwise: str, hint: str) -> Un
     with contextlib.suppress(OSError):
         if any(_names_in(folder / name) for name in ("journal", "index") if name in names):
             return Unusable(f"{folder} is a store without its store.json", "put that file back from a backup")
-        if names <= {"journal", "index", "lock", f"{STORE_JSON}.new"}:
+        if names <= {"journal", "index", LOCK_TEXT, f"{STORE_JSON}.new"}:
             return Unusable(
                 f"{folder} is a store whose making was interrupted; it holds nothing yet",
                 f"rm -r {shlex.quote(str(folder))}; lighthousefs init {shlex.quote(str(folder))}",
             )
     return Unusable(otherwise, hint, status=2)
-
-
-def _way_out(error: OSError, folder: Path) -> str:
-    """What a person can do about a call that failed on a store's folder."""
-    if isinstance(error, PermissionError):
-        return "run this as the owner of the folder, or with sudo"
-    if isinstance(error, FileNotFoundError):
-        return f"make the folder above it first: mkdir -p {shlex.quote(str(folder.parent))}"
-    if isinstance(error, NotADirectoryError):
-        return "name a folder, not a file"
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "make room on that disk first"
-    return ""
 
 
 def _read_store_json(folder: Path, known: Known) -> StoreFile:
@@ -359,7 +319,7 @@ def _read_store_json(folder: Path, known: Known) -> StoreFile:
     except (FileNotFoundError, NotADirectoryError) as error:
         raise _no_store_json(folder) from error
     except OSError as error:
-        raise Unusable(f"{place} cannot be read: {error.strerror}", _way_out(error, folder)) from error
+        raise Unusable(f"{place} cannot be read: {error.strerror}", way_out(error, folder)) from error
     if len(text) > STORE_JSON_BYTES_MAX:
         raise Damaged(str(place), f"is longer than any version writes it ({STORE_JSON_BYTES_MAX} bytes)")
     try:
@@ -388,7 +348,7 @@ def _no_store_json(folder: Path) -> Unusable:
     except FileNotFoundError:
         return Unusable(f"{folder} does not exist", init, status=2)
     except OSError as error:
-        return Unusable(f"{folder} is not a store: {error.strerror}", _way_out(error, folder), status=2)
+        return Unusable(f"{folder} is not a store: {error.strerror}", way_out(error, folder), status=2)
     hint = "name the folder of a store" if names else init
     return _not_a_store(folder, names, f"{folder} is not a store (no {STORE_JSON})", hint)
 
@@ -435,64 +395,3 @@ def _sync(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _open_lock(path: Path) -> int:
-    try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        if error.errno != errno.EROFS:
-            raise
-    # On a read-only disk flock works all the same.
-    return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-
-
-def _taken(descriptor: int) -> bool:
-    for attempt in range(LOCK_TRIES):
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return True
-        if attempt < LOCK_TRIES - 1:
-            time.sleep(LOCK_PAUSE_S)
-    return False
-
-
-def _free(descriptor: int) -> bool:
-    """Whether nobody holds the lock. Holds it shared in passing, which `_taken` of another process outwaits."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    fcntl.flock(descriptor, fcntl.LOCK_UN)
-    return True
-
-
-def _write_holder(descriptor: int, holder: Holder) -> None:
-    """One JSON object; bytes of a path that are not UTF-8 as the surrogates of `os.fsdecode`, escaped."""
-    text = json.dumps({**asdict(holder), "since": f"{holder.since:%Y-%m-%dT%H:%M:%SZ}"}, default=str).encode() + b"\n"
-    # A full or a read-only disk is no reason to refuse: the lock counts, its text only tells.
-    with contextlib.suppress(OSError):
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, text, 0)
-
-
-def _written_holder(descriptor: int) -> Holder | None:
-    """None for what a process wrote half, which it may be about to complete, or what is no such text."""
-    try:
-        fields = json.loads(os.pread(descriptor, LOCK_BYTES_MAX, 0))
-        mount_point, socket = (
-            None if fields[name] is None else Path(fields[name]) for name in ("mount_point", "socket")
-        )
-        return Holder(int(fields["pid"]), mount_point, socket, datetime.fromisoformat(fields["since"]))
-    except (ValueError, KeyError, TypeError):
-        return None
-
-
-def _in_use(folder: Path, holder: Holder | None) -> Unusable:
-    who = "another process" if holder is None or holder.pid is None else f"pid {holder.pid}"
-    if holder is None or holder.mount_point is None:
-        return Unusable(f"{folder} is in use by {who}", "try again when it has ended")
-    return Unusable(
-        f"{folder} is in use by {who}, mounted at {holder.mount_point}",
-        f"use it there, or first: lighthousefs unmount {shlex.quote(str(holder.mount_point))}",
-    )
