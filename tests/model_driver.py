@@ -6,6 +6,7 @@ An operation is five small numbers, so that hypothesis can shrink it; what they 
 from __future__ import annotations
 
 import errno
+import json
 import random
 import shutil
 import stat
@@ -402,7 +403,7 @@ class Driver:
         """What a killed daemon leaves is what the files hold at that moment: a copy of them is opened."""
         self.stores += 1
         path = self.folder / f"store-{self.stores}"
-        shutil.copytree(self.path, path)
+        copy_as_it_lies(self.path, path)
         self.opened.close()
         shutil.rmtree(self.path)
         self.path = path
@@ -450,6 +451,14 @@ class Driver:
             model.do(c.ReleaseInode(ino), c.SYSTEM, max(model.moments) + 1, self.wall.now)
         for event in told:
             e.check(event)
+
+
+def copy_as_it_lies(store: Path, copy: Path) -> None:
+    """What a killed daemon leaves: the same store in other files, and not a copy that would be a writer of its own."""
+    shutil.copytree(store, copy)
+    text = json.loads((copy / "store.json").read_text())
+    text["folder_inode"] = copy.stat().st_ino
+    (copy / "store.json").write_text(json.dumps(text))
 
 
 def derived_rows(engine: Engine) -> dict[str, list[tuple[bytes, bytes]]]:

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from model_driver import Driver, Wall, broken, compare_all, derived_rows, random_ops
+from model_driver import Driver, Wall, broken, compare_all, copy_as_it_lies, derived_rows, random_ops
 
 from lighthousefs.domain import commands as c
 from lighthousefs.domain.events import Recovered
@@ -159,11 +159,11 @@ def test_half_of_a_record_is_a_torn_tail_at_every_byte(tmp_path: Path) -> None:
     end = store.engine.journal.position & 0xFFFFFFFF
     before = store.engine.last_seq - 1
     copy = tmp_path / "killed"
-    shutil.copytree(path, copy)
+    copy_as_it_lies(path, copy)
     store.close()
     for cut in range(begin, end + 1, 5):
         trial = tmp_path / "trial"
-        shutil.copytree(copy, trial)
+        copy_as_it_lies(copy, trial)
         with newest_segment(trial).open("r+b") as file:
             file.truncate(cut)
         store = opened(trial)
@@ -286,7 +286,7 @@ def test_reading_only_serves_the_tail_and_writes_nothing(lived: Driver) -> None:
     """A killed store, with events behind the index and half a record behind them."""
     lived.submit(c.CreateFile(ROOT_INO, b"last", 0o644, 0, 0), lived.author(0))
     path = lived.folder / "killed"
-    shutil.copytree(lived.path, path)
+    copy_as_it_lies(lived.path, path)
     with newest_segment(path).open("r+b") as file:
         file.seek(lived.engine.journal.position & 0xFFFFFFFF)
         file.write(b"half a record")

@@ -118,6 +118,9 @@ def open_store(
         elif not usable:
             rebuild_index(store.journal, store.contents.store_id, index, TABLE_NAMES)
             store.replace(index_layout=INDEX_LAYOUT, lmdb_engine=LMDB_ENGINE)
+        if not read_only and store.was_copied():
+            # Two writers with one id would give the same number to different events.
+            store.replace(writer_id=os.urandom(16), folder_inode=store.path.stat().st_ino)
         environment = Environment(index, TABLE_NAMES)
         try:
             engine, note = _recover(store, environment, read_only=read_only, clock=clock, damage=damage)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import sys
 from collections.abc import Collection
 from pathlib import Path
 
@@ -22,7 +22,7 @@ class _Option(str):
     __slots__ = ()
 
     def encode(self, _encoding: str = "utf-8", _errors: str = "strict") -> bytes:
-        return os.fsencode(self)
+        return super().encode(sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
 
 
 def mount(operations: Operations, *, source: Path, mount_point: Path, options: Collection[str]) -> None:
