@@ -19,7 +19,9 @@ absolute() {
 each_mount() {
     local source point type
     while read -r source point type _; do
-        [[ $type != fuse.lighthousefs ]] || printf '%b\0' "$point" "$source"
+        # As a format, where \040 has three digits and no more; for %b it would be \0 and up to three of what follows.
+        # shellcheck disable=SC2059
+        [[ $type != fuse.lighthousefs ]] || printf "${point//%/%%}\\0${source//%/%%}\\0"
     done </proc/self/mounts
 }
 

@@ -12,6 +12,7 @@ from lighthousefs.cli.asking import ask
 from lighthousefs.cli.options import json_option, target_argument
 from lighthousefs.cli.target import find, with_path
 from lighthousefs.cli.wording import in_words, in_words_raw
+from lighthousefs.limits import SEQ_MAX
 
 
 class When(click.ParamType[str]):
@@ -32,7 +33,8 @@ class When(click.ParamType[str]):
 def _at_least_one(_ctx: click.Context, _param: click.Parameter, value: int | None) -> int | None:
     if value is not None and value < 1:
         raise click.BadParameter(f"{value} lines would be no answer; 1 is the least")
-    return value
+    # There are never more events than that, and a larger number does not travel to the daemon.
+    return None if value is None else min(value, SEQ_MAX)
 
 
 @click.command(

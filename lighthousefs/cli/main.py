@@ -81,6 +81,9 @@ def cli(ctx: click.Context) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command line and leave with its exit status."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    # A stream that was closed before we began (`>&-`) is None here; nobody is there to read.
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: SIM115
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: SIM115
     for stream in (sys.stdout, sys.stderr):
         # A terminal that has not the letters of a name gets escapes, not an exception.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
