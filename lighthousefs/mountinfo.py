@@ -12,6 +12,7 @@ import errno
 import os
 import re
 import select
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -261,11 +262,29 @@ def _raise_unmount_error(mount_point: Path, failed: int) -> None:
     if failed == errno.EBUSY:
         raise Unusable(
             f"{mount_point} is in use{_named(holders(mount_point))}",
-            "end these or leave the folder, or detach it all the same: lighthousefs unmount --lazy",
+            "end these or leave the folder, or detach it all the same: "
+            f"lighthousefs unmount --lazy {shlex.quote(str(mount_point))}",
         )
     if failed == errno.EPERM:
         raise Unusable(f"{mount_point} may not be unmounted by you", "run this as who mounted it, or with sudo")
     raise Unusable(f"{mount_point} cannot be unmounted: {os.strerror(failed)}")
+
+
+def elsewhere(mount: Mount) -> list[str]:
+    """Where else the file system of `mount` is mounted: by bind mounts, and in the mount namespaces of other processes.
+
+    Each as words: a mount point, with the process whose namespace has it if that is not ours.
+    """
+    found: dict[tuple[str, Path], str] = {}
+    ours = Path("/proc/self/ns/mnt").readlink()
+    for process in [Path("/proc/self"), *sorted(Path("/proc").glob("[0-9]*"))]:
+        with contextlib.suppress(OSError):
+            namespace = (process / "ns" / "mnt").readlink()
+            whose = "" if namespace == ours else f" for process {process.name}"
+            for other in parse((process / "mountinfo").read_bytes()):
+                if other.device == mount.device:
+                    found.setdefault((str(namespace), other.mount_point), f"{other.mount_point}{whose}")
+    return list(found.values())
 
 
 def _named(found: Sequence[Holder]) -> str:

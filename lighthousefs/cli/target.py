@@ -12,11 +12,15 @@ from lighthousefs.errors import Unusable
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """`mount` if it lies on one; `path` is what TARGET itself says of PATH, from the project's root, None if nothing."""
+    """`mount` if it lies on one; `path` is what TARGET itself says of PATH, from the project's root, None if nothing.
+
+    `outside` is a path in the mount that belongs to no view of the project.
+    """
 
     store: Path
     mount: mountinfo.Mount | None = None
     path: bytes | None = None
+    outside: str | None = None
 
 
 def find(target: Path) -> Target:
@@ -29,7 +33,8 @@ def find(target: Path) -> Target:
     if mount is not None and mount.type == mountinfo.LIGHTHOUSE_TYPE:
         # `root` is not "/" where a folder of a mount is bound to another place.
         inside = mount.root / plain.relative_to(mount.mount_point)
-        return Target(Path(mount.source), mount, _path_in_project(inside))
+        path, outside = _path_in_project(inside)
+        return Target(Path(mount.source), mount, path, outside)
     try:
         is_store = (plain / "store.json").is_file()
     except PermissionError as error:
@@ -41,17 +46,28 @@ def find(target: Path) -> Target:
     return Target(plain)
 
 
-def _path_in_project(inside: PurePath) -> bytes | None:
-    """What follows the project's root, today's or that of a moment."""
+def _path_in_project(inside: PurePath) -> tuple[bytes | None, str | None]:
+    """What follows the project's root, today's or that of a moment; or the whole, if it lies in neither."""
     parts = inside.parts[1:]
     roots = {"current": 1, "history": 2}
     depth = roots.get(parts[0], 0) if parts else 0
-    return os.fsencode("/".join(parts[depth:])) or None if depth else None
+    if parts and (not depth or (parts[0] == "history" and len(parts) > 1 and not _is_moment(parts[1]))):
+        return None, "/".join(parts)
+    return os.fsencode("/".join(parts[depth:])) or None if depth else None, None
+
+
+def _is_moment(name: str) -> bool:
+    from lighthousefs.views.when import parse
+
+    return parse(name) is not None
 
 
 def with_path(found: Target, given: str | None) -> bytes | None:
     """The PATH of a command: TARGET's, or the one given beside it. Raises Unusable (status 2) for both."""
     if given is None:
+        if found.outside is not None:
+            why = f"{found.outside} lies in no view of the project"
+            raise Unusable(why, "the project is in current/, its past in history/WHEN/", status=2)
         return found.path
     if found.path is not None:
         raise Unusable(f"TARGET says the path already, {given} is one too many", "give PATH once", status=2)

@@ -16,6 +16,7 @@ from lighthousefs.cli import output
 from lighthousefs.cli.options import PathArgument, json_option
 from lighthousefs.errors import Unusable
 
+SOON_S = 2.0
 FINISHES_WITHIN_S = 120.0
 """For the last commit and sync of a daemon on a slow disk."""
 ABORTED_ENDS_WITHIN_S = 5.0
@@ -41,7 +42,12 @@ def unmount(mount_point: Path, lazy: bool, force: bool, as_json: bool) -> None:
         if force:
             mountinfo.abort_connection(mount)
         mountinfo.unmount(mount_point, lazy=lazy or force)
-        ended = daemon.wait(0 if lazy else ABORTED_ENDS_WITHIN_S if force else FINISHES_WITHIN_S)
+        ended = daemon.wait(0 if lazy else ABORTED_ENDS_WITHIN_S if force else SOON_S)
+        others = [] if ended or lazy or force else mountinfo.elsewhere(mount)
+        if others:
+            why = f"{mount_point} is detached, but the same mount lives on at {', '.join(others)}"
+            raise Unusable(why, f"unmount it there too, or end the daemon: kill {daemon.pid}")
+        ended = ended or daemon.wait(0 if lazy or force else FINISHES_WITHIN_S)
     if as_json:
         output.json_line({"mount_point": str(mount.mount_point), "store": mount.source, "daemon_ended": ended})
     else:
