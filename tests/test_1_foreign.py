@@ -22,7 +22,7 @@ from journal_ledger import (
     short_ledger,
 )
 
-from lighthousefs.errors import Damaged, FormatError
+from lighthousefs.errors import Damaged, FormatError, Unusable
 from lighthousefs.storage.journal import Journal
 from lighthousefs.storage.record import HEADER_BYTES, Encoder, frame_events, position
 from lighthousefs.storage.scan import CleanEnd, TornTail
@@ -213,12 +213,25 @@ def test_an_unknown_digest_algorithm_stops_with_both_numbers(ledger: Ledger) -> 
     ("name", "said"),
     [
         ("1-00000001.seg", r"journal/1-00000001\.seg: lane 1, but .* knows 0"),
-        ("0-00000000.seg", r"journal/0-00000000\.seg: .* no such file"),
-        ("0-1.seg", r"journal/0-1\.seg: .* no such file"),
-        ("notes", r"journal/notes: .* no such file"),
+        ("12-00000001.seg", r"journal/12-00000001\.seg: lane 12, but .* knows 0"),
     ],
 )
-def test_an_unknown_file_stops_with_its_name(name: str, said: str, ledger: Ledger) -> None:
+def test_a_segment_of_another_lane_stops_with_its_name(name: str, said: str, ledger: Ledger) -> None:
     (ledger.folder / name).touch()
     with pytest.raises(FormatError, match=said):
         ledger.scan(known_synced=None)
+
+
+@pytest.mark.parametrize("name", ["0-00000000.seg", "0-1.seg", "notes", ".nfs0001", "0-00000001.seg~"])
+def test_a_stray_file_stops_with_its_name_and_the_way_out(name: str, ledger: Ledger) -> None:
+    (ledger.folder / name).touch()
+    with pytest.raises(Unusable, match=rf"/journal/{name} is no file of a journal") as caught:
+        ledger.scan(known_synced=None)
+    assert "remove it" in caught.value.hint
+
+
+def test_a_missing_journal_is_damage_with_its_name(ledger: Ledger) -> None:
+    ledger.folder.rename(ledger.folder.with_name("elsewhere"))
+    with pytest.raises(Damaged, match="the folder of the journal is missing") as caught:
+        ledger.scan(known_synced=None)
+    assert caught.value.place == str(ledger.folder)

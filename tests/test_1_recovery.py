@@ -383,6 +383,32 @@ def test_the_very_first_record_is_always_durable(known_synced: int | None, ledge
     assert verdict.place == f"journal/{FIRST} record 1 at offset 0"
 
 
+def test_damage_before_the_start_is_not_told_of_the_record_that_is_due(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "journal", segment_bytes=2_000)
+    ledger.append(1_750)
+    ledger.append(10)
+    ledger.journal.close()
+    end, number = ledger.journal.position, ledger.journal.number
+    assert end >> 32 == 2
+    overwrite(ledger.folder / segment_name(0, 2), 5, b"\xff")
+    verdict = ledger.scan(known_synced=end, start=end, number=number).verdict
+    assert isinstance(verdict, Damaged)
+    assert verdict.place == f"journal/{segment_name(0, 2)} at offset 0"
+    (ledger.folder / FIRST).unlink()
+    verdict = ledger.scan(known_synced=end, start=end, number=number).verdict
+    assert isinstance(verdict, Damaged)
+    assert verdict.place == f"journal/{FIRST} record 1 at offset 0"
+
+
+def test_damage_of_the_first_record_is_told_of_record_1(ledger: Ledger) -> None:
+    ledger.journal.close()
+    end, number = ledger.journal.position, ledger.journal.number
+    overwrite(ledger.folder / FIRST, 5, b"\xff")
+    verdict = ledger.scan(known_synced=end, start=end, number=number).verdict
+    assert isinstance(verdict, Damaged)
+    assert verdict.place == f"journal/{FIRST} record 1 at offset 0"
+
+
 @pytest.mark.parametrize("index", [True, False])
 @pytest.mark.parametrize("size", [0, 2_000])
 def test_a_new_segment_without_its_first_record(size: int, index: bool, long: Ledger) -> None:

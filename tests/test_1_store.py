@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -60,6 +61,7 @@ def test_a_new_store(tmp_path: Path) -> None:
         "format": FORMAT,
         "store_id": store.contents.store_id.hex(),
         "writer_id": store.contents.writer_id.hex(),
+        "folder_inode": store.path.stat().st_ino,
         "index_layout": 7,
         "lmdb_engine": "0.9",
         "segment_bytes": SEGMENT_BYTES,
@@ -124,6 +126,23 @@ def test_the_way_out_of_a_half_made_store_is_one(tmp_path: Path) -> None:
     make(folder)
 
 
+@pytest.mark.parametrize("place", ["new", "journal/new", "index", "torn/a/b"])
+def test_none_inside_a_store(tmp_path: Path, place: str) -> None:
+    store = make(tmp_path / "s")
+    (store.path / "torn" / "a").mkdir(parents=True)
+    (tmp_path / "way").symlink_to(store.path)
+    before = tree(store.path)
+    for path in (store.path / place, tmp_path / "way" / place):
+        with pytest.raises(Unusable, match=f"lies inside the store {store.path}"):
+            make(path)
+    assert tree(store.path) == before
+
+
+def test_a_folder_with_somebodys_store_json_is_no_store(tmp_path: Path) -> None:
+    (tmp_path / "store.json").write_text("{}")
+    make(tmp_path / "s")
+
+
 def test_places_where_none_can_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(Unusable) as refused:
@@ -151,11 +170,17 @@ def test_none_on_a_real_fuse_mount(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
     subprocess.run(["bindfs", str(tmp_path / "below"), str(tmp_path / "mount")], check=True)
     try:
-        with pytest.raises(Unusable, match=f"lies on FUSE \\(fuse at {tmp_path}/mount\\)"):
+        on_fuse = f"lies on FUSE \\(fuse at {tmp_path}/mount\\)"
+        with pytest.raises(Unusable, match=on_fuse):
             make(tmp_path / "mount" / "s")
+        assert list((tmp_path / "below").iterdir()) == []
+        make(tmp_path / "below" / "s")
+        there = Store.open(tmp_path / "mount" / "s", KNOWN)
+        with pytest.raises(Unusable, match=on_fuse):
+            there.lock(mount_point=tmp_path / "x")
+        there.lock().release()
     finally:
         mountinfo.unmount(tmp_path / "mount")
-    assert list((tmp_path / "below").iterdir()) == []
 
 
 def failing(real: Callable[..., Any], number: int, code: int) -> Callable[..., Any]:
@@ -275,6 +300,7 @@ def test_an_index_of_another_layout_or_engine_is_the_readers_business(tmp_path: 
         ({"store_id": "zz" * 16}, "store_id: "),
         ({"writer_id": None}, "writer_id: "),
         ({"created_at": "2026-11-25T01:59:17"}, "created_at: "),
+        ({"folder_inode": -1}, "folder_inode: "),
         ({"created_at": 5}, "created_at: "),
         ({"segment_bytes": 1}, "segment_bytes: "),
         ({"index_layout": -1}, "index_layout: "),
@@ -344,10 +370,24 @@ def test_replacing_keeps_the_rest(tmp_path: Path) -> None:
     store = make(tmp_path / "s")
     old = store.contents
     with store.lock():
-        store.replace(writer_id=b"w" * 16, index_layout=8, lmdb_engine="1.0")
+        store.replace(writer_id=b"w" * 16, folder_inode=5, index_layout=8, lmdb_engine="1.0")
     read = Store.open(store.path, KNOWN).contents
+    assert read.folder_inode == 5
     assert (read.writer_id, read.index_layout, read.lmdb_engine) == (b"w" * 16, 8, "1.0")
     assert (read.store_id, read.created_at, read.event_types) == (old.store_id, old.created_at, old.event_types)
+
+
+def test_a_copy_knows_that_it_is_one_and_a_moved_store_is_none(tmp_path: Path) -> None:
+    store = make(tmp_path / "s")
+    assert not store.was_copied()
+    shutil.copytree(store.path, tmp_path / "copy")
+    copy = Store.open(tmp_path / "copy", KNOWN)
+    assert copy.was_copied()
+    with copy.lock():
+        copy.replace(writer_id=b"w" * 16, folder_inode=copy.path.stat().st_ino)
+    assert not Store.open(copy.path, KNOWN).was_copied()
+    store.path.rename(tmp_path / "moved")
+    assert not Store.open(tmp_path / "moved", KNOWN).was_copied()
 
 
 def test_changing_needs_the_lock_and_only_what_is_known_is_declared(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -17,7 +18,7 @@ import pytest
 
 from lighthousefs import mountinfo
 from lighthousefs.errors import FormatError, StorageError, Unusable
-from lighthousefs.storage import store as module
+from lighthousefs.storage import lock as module
 from lighthousefs.storage.store import Holder, Known, Store
 
 KNOWN = Known(record_kinds={1, 2, 3}, lanes={0}, codecs={0}, event_types={"written": 2, "file-created": 1})
@@ -107,10 +108,10 @@ def test_what_changed_before_the_lock_was_ours_is_read_anew(tmp_path: Path) -> N
 def test_a_holder_that_says_nothing_is_a_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: bytes) -> None:
     monkeypatch.setattr(module, "LOCK_PAUSE_S", 0)
     store = make(tmp_path / "s")
-    with other_holder(store):
+    with other_holder(store) as process:
         (store.path / "lock").write_bytes(text)
-        assert store.holder() == Holder(None, None, None, None)
-        with pytest.raises(Unusable, match="in use by another process"):
+        assert store.holder() == Holder(process.pid, None, None, None)
+        with pytest.raises(Unusable, match=f"in use by pid {process.pid}$"):
             store.lock()
     (store.path / "lock").write_bytes(text)
     assert store.holder() is None
@@ -124,9 +125,51 @@ def test_what_a_killed_holder_left_is_not_told_of_the_next(tmp_path: Path, monke
         left = (store.path / "lock").read_bytes()
         process.kill()
         process.wait()
-    with other_holder(store):
+    with other_holder(store) as process:
         (store.path / "lock").write_bytes(left)
+        assert store.holder() == Holder(process.pid, None, None, None)
+
+
+def test_without_the_words_the_store_is_held_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOCK_PAUSE_S", 0)
+    store = make(tmp_path / "s")
+    with other_holder(store) as process:
+        (store.path / "lock").unlink()
+        for _ in range(2):
+            with pytest.raises(Unusable, match=f"in use by pid {process.pid}$"):
+                store.lock()
+            assert not (store.path / "lock").exists()
+        assert store.holder() == Holder(process.pid, None, None, None)
+    with store.lock():
+        assert json.loads((store.path / "lock").read_text())["pid"] == os.getpid()
+
+
+def test_a_holder_that_no_pid_is_known_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOCK_PAUSE_S", 0)
+    monkeypatch.setattr(module, "_pid_in_proc_locks", lambda _folder: None)
+    store = make(tmp_path / "s")
+    with other_holder(store):
+        (store.path / "lock").unlink()
         assert store.holder() == Holder(None, None, None, None)
+        with pytest.raises(Unusable, match="in use by a process that cannot be named"):
+            store.lock()
+
+
+def test_a_full_disk_keeps_nobody_from_locking(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = make(tmp_path / "s")
+    (store.path / "lock").unlink()
+    really = os.open
+
+    def full(path: Path, flags: int, mode: int = 0o777) -> int:
+        if flags & os.O_CREAT:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return really(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", full)
+    with store.lock():
+        holder = store.holder()
+        assert holder is not None
+        assert holder.pid == os.getpid()
 
 
 def test_who_asks_keeps_nobody_from_locking(tmp_path: Path) -> None:
@@ -160,13 +203,15 @@ def test_a_program_started_by_the_holder_does_not_hold(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts for real")
 def test_a_read_only_disk_is_read_and_locked_without_a_word(tmp_path: Path) -> None:
-    store = make(tmp_path / "s")
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    store = make(disk / "s")
     point = tmp_path / "read-only"
     point.mkdir()
-    subprocess.run(["mount", "--bind", str(store.path), str(point)], check=True)
+    subprocess.run(["mount", "--bind", str(disk), str(point)], check=True)
     try:
         subprocess.run(["mount", "-o", "remount,ro,bind", str(point)], check=True)
-        read = Store.open(point, KNOWN)
+        read = Store.open(point / "s", KNOWN)
         assert read.contents == store.contents
         assert read.holder() is None
         with read.lock(mount_point=Path("/m")):
@@ -176,6 +221,6 @@ def test_a_read_only_disk_is_read_and_locked_without_a_word(tmp_path: Path) -> N
                 read.replace(index_layout=8)
         assert (store.path / "lock").read_bytes() == b""
         with pytest.raises(Unusable, match="Read-only file system"):
-            make(point / "s")
+            make(point / "other")
     finally:
         mountinfo.unmount(point)

@@ -34,7 +34,7 @@ from lighthousefs.ids import ROOT_INO
 from lighthousefs.log.clock import LogClock
 from lighthousefs.log.eventlog import EventIndex, committed
 from lighthousefs.log.payloads import PLAIN
-from lighthousefs.storage.environment import LMDB_ENGINE, Environment
+from lighthousefs.storage.environment import LMDB_ENGINE, Environment, index_is_whole
 from lighthousefs.storage.journal import Journal
 from lighthousefs.storage.record import KINDS
 from lighthousefs.storage.scan import Scan, TornTail, cut
@@ -146,10 +146,14 @@ def _is_writable(path: Path) -> bool:
 
 
 def _find_index(store: Store) -> tuple[Path, bool]:
-    """The index, and whether it is there in the layout of this version."""
+    """The index, and whether it is there, whole, in the layout of this version."""
     index = store.index
-    layout = (store.contents.index_layout, store.contents.lmdb_engine)
-    return index, (index / "data.mdb").exists() and layout == (INDEX_LAYOUT, LMDB_ENGINE)
+    if (store.contents.index_layout, store.contents.lmdb_engine) != (INDEX_LAYOUT, LMDB_ENGINE):
+        return index, False
+    whole = index_is_whole(index)
+    if not whole and (index / "data.mdb").exists():
+        _log.warning("%s is cut short or damaged: it is made again from the journal", index)
+    return index, whole
 
 
 def _scratch_index(store: Store, index: Path | None, scratch: Path) -> tuple[Path, Damaged | None]:

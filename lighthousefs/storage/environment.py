@@ -109,6 +109,7 @@ class Environment:
 
     def _begin(self) -> None:
         self._stack = [self._env.begin(write=self._writable, buffers=False)]
+        self._first_failure: StorageError | None = None
         self._adopt()
 
     def _adopt(self) -> None:
@@ -173,19 +174,19 @@ class Environment:
         try:
             return self._transaction.get(key, None, self._databases[table])
         except lmdb.Error as error:
-            raise _storage_error(error, self.folder) from error
+            raise self._failure(error) from error
 
     def put(self, table: int, key: bytes, value: bytes) -> None:
         try:
             self._transaction.put(key, value, True, True, False, self._databases[table])
         except lmdb.Error as error:
-            raise _storage_error(error, self.folder) from error
+            raise self._failure(error) from error
 
     def delete(self, table: int, key: bytes) -> bool:
         try:
             return self._transaction.delete(key, b"", self._databases[table])
         except lmdb.Error as error:
-            raise _storage_error(error, self.folder) from error
+            raise self._failure(error) from error
 
     def ceiling(self, table: int, key: bytes) -> tuple[bytes, bytes] | None:
         """The first row whose key is `key` or above."""
@@ -193,7 +194,7 @@ class Environment:
             cursor = self._cursor(table)
             return cursor.item() if cursor.set_range(key) else None
         except lmdb.Error as error:
-            raise _storage_error(error, self.folder) from error
+            raise self._failure(error) from error
 
     def floor(self, table: int, key: bytes) -> tuple[bytes, bytes] | None:
         """The last row whose key is `key` or below."""
@@ -204,14 +205,17 @@ class Environment:
             if cursor.key() == key or cursor.prev():
                 return cursor.item()
         except lmdb.Error as error:
-            raise _storage_error(error, self.folder) from error
+            raise self._failure(error) from error
         return None
 
     def scan(self, table: int, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Rows in order from `start` on; the table must not be changed meanwhile."""
-        with _Errors(self.folder), self._transaction.cursor(self._databases[table]) as cursor:
-            if cursor.set_range(start) if start else cursor.first():
-                yield from cursor.iternext()
+        try:
+            with self._transaction.cursor(self._databases[table]) as cursor:
+                if cursor.set_range(start) if start else cursor.first():
+                    yield from cursor.iternext()
+        except lmdb.Error as error:
+            raise self._failure(error) from error
 
     def clear(self, table: int) -> None:
         """Remove all rows of a table."""
@@ -221,8 +225,10 @@ class Environment:
 
     def rows(self, table: int) -> int:
         """How many rows the table has."""
-        with _Errors(self.folder):
+        try:
             return int(self._transaction.stat(self._databases[table])["entries"])
+        except lmdb.Error as error:
+            raise self._failure(error) from error
 
     def check_readers(self) -> None:
         """Free what readers that died held on to."""
@@ -238,6 +244,16 @@ class Environment:
         if cursor is None:
             cursor = self._cursors[table] = self._transaction.cursor(self._databases[table])
         return cursor
+
+    def _failure(self, error: lmdb.Error) -> StorageError:
+        """What went wrong first since the transaction began: after that LMDB says no more than that it did (BAD_TXN).
+
+        If that is all it ever said, a table's root is no page of a table: mdb_cursor_init meets that and drops the error.
+        """
+        if self._first_failure is None:
+            unsaid = isinstance(error, lmdb.BadTxnError)
+            self._first_failure = _damaged(error, self.folder) if unsaid else _storage_error(error, self.folder)
+        return self._first_failure
 
     def _check_thread(self) -> None:
         if threading.get_ident() != self._thread:
@@ -284,11 +300,15 @@ def _open_in(path: str, folder: Path, tables: int, writable: bool) -> lmdb.Envir
 
 def _storage_error(error: lmdb.Error, folder: Path) -> StorageError:
     if isinstance(error, _DAMAGE):
-        way_out = "remove it, the next mount makes it again from the journal"
-        return Damaged(str(folder), f"the index is damaged ({error}): {way_out}")
+        return _damaged(error, folder)
     if isinstance(error, lmdb.MapFullError) or _disk_is_full(folder):
         return DiskFull(f"{folder}: {os.strerror(errno.ENOSPC)} ({error})")
     return StorageError(f"{folder}: {error}")
+
+
+def _damaged(error: lmdb.Error, folder: Path) -> Damaged:
+    way_out = "remove it, the next mount makes it again from the journal"
+    return Damaged(str(folder), f"the index is damaged ({error}): {way_out}")
 
 
 def _disk_is_full(folder: Path) -> bool:

@@ -175,8 +175,8 @@ class Scan:
     def groups(self) -> Iterator[Group]:
         """Every complete append in order, up to the end of the log or the first bad place.
 
-        Damaged: no journal, or among its files one that is none of ours. FormatError: a file or record that this
-        version does not know. StorageError: the disk did not let it read.
+        Damaged: the journal is missing. Unusable: among its files is one that is none of ours. FormatError: a file or
+        record that this version does not know. StorageError: the disk did not let it read.
         """
         try:
             yield from self._walk()
@@ -238,16 +238,12 @@ class Scan:
                 return False
             reach = min(reach * 16, EVENT_RECORD_BYTES_MAX)
 
-    def _segment_record(
-        self, window: SegmentWindow, segment: int, *, before_start: bool
-    ) -> tuple[Header, SegmentMeta]:
+    def _segment_record(self, window: SegmentWindow, segment: int, *, before_start: bool) -> tuple[Header, SegmentMeta]:
         buffer, at = window.view(0, _HEAD_BYTES_MAX)
         header = decode_header(buffer, at, self._seed)
         if isinstance(header, str):
             empty = segment == self._segments[-1] and window.only_zeros_from(0)
-            raise _BadPlace(
-                segment, 0, header, proven_torn=empty, proven_damage=before_start, is_next=not before_start
-            )
+            raise _BadPlace(segment, 0, header, proven_torn=empty, proven_damage=before_start, is_next=not before_start)
         if (header.segment, header.offset) != (segment, 0):
             reason = f"its first record is of segment {header.segment} offset {header.offset}"
             raise _BadPlace(segment, 0, reason, proven_damage=before_start, is_next=not before_start)

@@ -16,7 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from lighthousefs.errors import Damaged, DiskFull, FormatError, StorageError
+from lighthousefs.errors import Damaged, DiskFull, FormatError, StorageError, Unusable
 from lighthousefs.storage.record import Buffer
 
 DESCRIPTORS_MAX: Final = 128
@@ -76,7 +76,7 @@ def segment_name(lane: int, segment: int) -> str:
 def list_segments(folder: Path, lane: int) -> list[int]:
     """Segment numbers in order.
 
-    Damaged: the folder is missing, or a file in it is none of ours. FormatError: a segment of another lane.
+    Damaged: the folder is missing. Unusable: a file in it is none of ours. FormatError: a segment of another lane.
     """
     segments = []
     try:
@@ -86,7 +86,7 @@ def list_segments(folder: Path, lane: int) -> list[int]:
     for name in names:
         match = _NAME.fullmatch(name)
         if match is None or int(match[2]) == 0:
-            raise Damaged(str(folder / name), "not a file of a journal: remove it, or move it out of this folder")
+            raise Unusable(f"{folder / name} is no file of a journal", "remove it, or move it out of that folder")
         if int(match[1]) != lane:
             raise FormatError(f"{folder.name}/{name}: lane {match[1]}, but this version of lighthousefs knows {lane}")
         segments.append(int(match[2]))
