@@ -16,6 +16,7 @@ from projects import Project, Row
 from lighthousefs.answers import history
 from lighthousefs.answers.eventjson import event_json, rfc3339
 from lighthousefs.answers.health import ServedBy, health
+from lighthousefs.cli.wording import in_words
 from lighthousefs.domain.commands import (
     ChangeAttributes,
     CloseVersion,
@@ -120,6 +121,28 @@ def test_what_is_being_written_is_one_open_row(project: Project) -> None:
     assert project.told(path=b"new") == [("written", "new")]
 
 
+def test_what_is_written_to_a_file_without_a_name_says_so(project: Project) -> None:
+    ino = project.make(b"x")
+    first = project.engine.last_seq
+    project.write(ino, b"a")
+    project.engine.open_inodes[ino] = 1
+    project.do(Unlink(ROOT_INO, b"x"))
+    project.write(ino, b"b", offset=1)
+    assert [(row["type"], row.get("removed")) for row in project.log(count=2)] == [
+        ("written", True),
+        ("unlinked", None),
+    ]
+    project.do(CloseVersion(ino, first, 2, "close"))
+    wrote, removed = project.log(count=2)
+    assert in_words(wrote) == ("wrote", "x", "(removed) +2")
+    assert in_words(removed) == ("removed", "x", "")
+    linked = project.echo(b"1", b"one")
+    project.do(Link(linked, ROOT_INO, b"two"))
+    project.do(Unlink(ROOT_INO, b"one"))
+    project.do(CloseVersion(linked, project.write(linked, b"2"), 1, "close"))
+    assert not project.log(count=1)[0]["removed"]
+
+
 def test_raw_is_every_event(project: Project) -> None:
     project.echo(b"hi\n", b"f")
     rows = project.log(raw=True)
@@ -197,12 +220,27 @@ def test_a_range_is_what_came_after_one_moment_up_to_another(project: Project) -
         ({"since": "tomorrow"}, "no moment", 2),
         ({"since": "tag:v1"}, "no tag", 1),
         ({"path": b"nope"}, "nothing was ever", 1),
+        ({"path": b"current"}, "nothing was ever at current", 1),
+        ({"moment": "@999"}, "the newest is", 1),
+        ({"moment": "2200-01-01"}, "no moment '2200-01-01'", 1),
+        ({"moment": "tag:v1"}, "no moment 'tag:v1'", 1),
+        ({"moment": "teatime"}, "'teatime' names no moment", 2),
     ],
 )
 def test_what_cannot_be_asked_is_refused_in_words(project: Project, arguments: Row, words: str, status: int) -> None:
     with pytest.raises(Unusable, match=words) as refusal:
         project.log(**arguments)
     assert refusal.value.status == status
+
+
+def test_a_path_that_names_the_view_too_is_told_what_to_leave_out(project: Project) -> None:
+    project.make(b"f")
+    for path, words in ((b"current/f", "give f"), (b"history/@3/f", "give f"), (b"current", "leave it out")):
+        with pytest.raises(Unusable) as refusal:
+            project.log(path=path)
+        assert words in refusal.value.hint
+    project.make(b"g", project.make_folder(b"current"))
+    assert project.told(path=b"current/g") == [("file-created", "current/g")]
 
 
 QUESTIONS: list[Row] = [{}, {"path": b"d"}, {"path": b"d/f3"}, {"raw": True}]
@@ -242,7 +280,16 @@ def test_times_read_back_to_the_nanosecond(ns: int) -> None:
 
 @pytest.mark.parametrize("kind", EVENT_TYPES.values(), ids=lambda kind: kind.name)
 def test_no_field_of_an_event_hides_another(kind: EventType) -> None:
-    header = set(Event._fields) - {"fields"} | {"seq", "log_time", "path", "new_path", "source_path", "created", "open"}
+    header = set(Event._fields) - {"fields"} | {
+        "seq",
+        "log_time",
+        "path",
+        "new_path",
+        "source_path",
+        "created",
+        "open",
+        "removed",
+    }
     fields = [f"new_{name}" if name in Event._fields else name for name in kind.record._fields]
     assert len({*fields, *header}) == len(fields) + len(header)
 
@@ -280,6 +327,7 @@ def test_health_follows_the_journal(project: Project) -> None:
     project.make(b"f")
     now = health(project.engine, served_by)
     assert (now["last_event"], now["synced_event"], now["uncommitted_events"]) == (committed + 1, committed, 1)
+    assert not now["store_gone"]
     assert now["journal_written_to"] != now["journal_synced_to"]
     assert (now["pid"], now["mount_point"], now["read_only"]) == (os.getpid(), "/m", False)
     project.engine.sync()

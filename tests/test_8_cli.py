@@ -68,6 +68,8 @@ def test_every_help_shows_examples(command: str) -> None:
         (["log", "STORE", "-n", "0"], "1 is the least"),
         (["log", "STORE", "-n", "few"], "few"),
         (["log", "STORE", "--since", "teatime"], "90s-ago"),
+        (["log", "STORE", "--since", "teatime"], "yesterday"),
+        (["log", "STORE", "--since", "\udcff"], "'\\xff' names no moment"),
         (["log", "STORE", "--since", "@2", "--until", "@1"], "reversed"),
         (["log", "STORE", "/etc"], "absolute"),
         (["log", "STORE", "a/../.."], "leaves the project"),
@@ -93,7 +95,7 @@ def test_what_is_not_there_is_answered_with_no(refuses: Refuses, store: Path, tm
     refuses("log", store, "nope", status=1, words="nothing was ever at nope")
     refuses("unmount", tmp_path, status=1, words="nothing is mounted there")
     refuses("init", store, status=1, words="a store already")
-    refuses("init", tmp_path, status=2, words="not empty")
+    refuses("init", tmp_path, status=1, words="not empty")
 
 
 def test_init_makes_a_store_of_its_owner_alone(tmp_path: Path) -> None:

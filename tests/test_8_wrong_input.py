@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from commandline import done, run
+import pytest
+from commandline import detach, done, kill, kill_daemon, rows, run
 
 MAIN = [sys.executable, "-c", "from lighthousefs.cli.main import main; main()"]
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+    """A store and where it is mounted."""
+    store, mount_point = tmp_path / "store", tmp_path / "mount"
+    mount_point.mkdir()
+    done("init", store)
+    done("mount", store, mount_point)
+    yield store, mount_point
+    detach(mount_point)
 
 
 def test_a_number_that_no_machine_holds_is_as_many_lines_as_there_are(tmp_path: Path) -> None:
@@ -71,3 +86,79 @@ def test_a_busy_mount_is_told_with_the_whole_way_out(tmp_path: Path) -> None:
         assert ended.returncode == 1
         assert f"lighthousefs unmount --lazy '{mount_point}'" in ended.stderr
     done("unmount", mount_point)
+
+
+def test_an_option_without_its_value_points_to_the_help_of_its_command(tmp_path: Path) -> None:
+    ended = run("log", tmp_path, "--since")
+    assert (ended.returncode, "`lighthousefs log --help`" in ended.stderr) == (2, True)
+
+
+def test_a_moment_that_is_not_there_and_a_path_with_its_view_are_told_so(mounted: tuple[Path, Path]) -> None:
+    store, mount_point = mounted
+    (mount_point / "current" / "file").write_text("x")
+    for target, path, words in (
+        (mount_point / "history" / "@9999", [], "the newest is"),
+        (mount_point / "history" / "@9999" / "file", [], "the newest is"),
+        (mount_point / "history" / "2200-01-01", [], "no moment '2200-01-01' in history/"),
+        (mount_point, ["current"], "leave it out"),
+        (store, ["current/file"], "give file"),
+    ):
+        ended = run("log", target, *path)
+        assert (ended.returncode, words in ended.stderr) == (1, True), ended
+
+
+def test_the_notes_about_a_dead_mount_are_json_where_json_was_asked_for(mounted: tuple[Path, Path]) -> None:
+    store, mount_point = mounted
+    (mount_point / "current" / "file").write_text("x")
+    kill_daemon(store)
+    ended = run("status", mount_point, "--json")
+    assert ended.returncode == 0
+    notes = [json.loads(line) for line in ended.stderr.splitlines()]
+    assert any("is gone" in note["note"] for note in notes)
+    assert json.loads(ended.stdout)["store"] == str(store)
+
+
+def test_a_store_that_was_moved_away_under_its_mount_is_told_with_both_ways_out(mounted: tuple[Path, Path]) -> None:
+    store, mount_point = mounted
+    (mount_point / "current" / "file").write_text("x")
+    moved = store.with_name("moved")
+    store.rename(moved)
+    for target in (mount_point, moved):
+        told = done("status", target)
+        assert "gone from its place" in told
+        assert f"move it back to {store}, or unmount" in told
+        (row,) = rows("status", target)
+        assert (row["store_gone"], row["sizes"]["disk_free"]) == (True, None)
+        assert "file" in done("log", target, "-n1")
+    ended = run("sync", mount_point)
+    assert (ended.returncode, "gone from its place" in ended.stderr) == (0, True)
+    assert json.loads((mount_point / "status" / "health.json").read_text())["store_gone"]
+    pid = rows("status", mount_point)[0]["pid"]
+    kill(pid)
+    ended = run("status", mount_point)
+    assert (ended.returncode, "init" in ended.stderr) == (1, False)
+    assert "gone from its place" in ended.stderr
+    assert f"move it back, or: lighthousefs unmount {mount_point}" in ended.stderr
+    moved.rename(store)
+    assert "file" in done("log", store, "file")
+
+
+@pytest.mark.parametrize("command", [["log"], ["status"], ["mount"]], ids=str)
+def test_damage_that_nothing_can_be_read_behind_is_told_with_its_own_way_out(
+    tmp_path: Path, command: list[str]
+) -> None:
+    for number, broken in enumerate(("store.json", "journal")):
+        store, mount_point = tmp_path / f"store{number}", tmp_path / f"mount{number}"
+        mount_point.mkdir()
+        done("init", store)
+        if broken == "journal":
+            shutil.rmtree(store / "journal")
+        else:
+            (store / "store.json").write_text("{")
+        ended = run(*command, store, *([mount_point] if command == ["mount"] else []))
+        assert ended.returncode == 1
+        assert broken in ended.stderr
+        assert "from a backup" in ended.stderr
+        assert "--read-only" not in ended.stderr
+        assert "what came before" not in ended.stderr
+        assert len(ended.stderr.splitlines()) <= 2

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+
+from lighthousefs.engine import moments
 from lighthousefs.engine.engine import Engine
 from lighthousefs.errors import Unusable
 from lighthousefs.views.when import AtSeq, Tag, forms, instant_of, parse
@@ -20,7 +23,7 @@ def resolve(engine: Engine, text: str, now_ns: int) -> int:
         require_event(engine, when.seq)
         return when.seq
     if isinstance(when, Tag):
-        raise Unusable(f"there is no tag {when.name!r}", "name the moment by its event or its time")
+        raise Unusable(f"there is no tag {_quoted(when.name)}", "name the moment by its event or its time")
     instant = instant_of(when, now_ns)
     return engine.last_seq if instant is None else engine.log.seq_at(instant)
 
@@ -31,7 +34,24 @@ def require_event(engine: Engine, seq: int) -> None:
         raise Unusable(f"there is no event {seq}: the newest is {engine.last_seq}")
 
 
+def require_moment(engine: Engine, text: str) -> None:
+    """Raises Unusable if `history/` has no moment of that name: there none is later than now."""
+    when = parse(text)
+    if when is None:
+        raise unreadable(text)
+    if isinstance(when, AtSeq):
+        require_event(engine, when.seq)
+    if moments.resolve(engine, when) is None:
+        hint = f"the newest is history/@{engine.last_seq}, the oldest history/@1"
+        raise Unusable(f"there is no moment {_quoted(text)} in history/", hint)
+
+
 def unreadable(text: str) -> Unusable:
     """For a WHEN that cannot be read: lists the forms."""
-    examples = ", ".join(form.split()[0] for form in forms())
-    return Unusable(f"{text!r} names no moment", f"WHEN is like one of: {examples}", status=2)
+    listed = "; ".join("{} ({})".format(*form.split(maxsplit=1)) for form in forms())
+    return Unusable(f"{_quoted(text)} names no moment", f"WHEN is one of: {listed}", status=2)
+
+
+def _quoted(text: str) -> str:
+    """In quotes, bytes that are no UTF-8 as `\\xNN`."""
+    return f"'{os.fsencode(text).decode(errors='backslashreplace')}'"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from dataclasses import dataclass, field
@@ -10,7 +11,6 @@ from pathlib import Path
 from lighthousefs import __version__
 from lighthousefs.answers.eventjson import Row, rfc3339, text_fields
 from lighthousefs.engine.engine import Engine
-from lighthousefs.log.eventlog import committed
 from lighthousefs.storage.store import Store
 
 
@@ -28,6 +28,7 @@ def health(engine: Engine, served_by: ServedBy) -> Row:
     """A JSON object:
 
     - `store`, `store_id`: the store's folder and its id (hex)
+    - `store_gone`: whether the store is no more at `store`: it was moved or removed while it is served
     - `mount_point`, `control_socket`: where it is served, null where it is not
     - `pid`, `uptime`: of the daemon that serves it, null where none does; uptime in seconds
     - `version`: of LighthouseFS
@@ -41,16 +42,27 @@ def health(engine: Engine, served_by: ServedBy) -> Row:
       each as SEGMENT:OFFSET
     - `synced_event`: the newest event known to be on disk; it may be a newer one
     - `uncommitted_events`: events that are in the journal and not yet in the index on disk
-    - `sizes`: bytes: `journal`, `index`, `disk_free`
+    - `sizes`: bytes: `journal`, `index`, `disk_free`; of the last two null for what cannot be told
     """
     journal = engine.journal
     is_served = served_by.control_socket is not None
     last = engine.log.get(engine.last_seq)
-    mark = committed(engine.environment)
-    everything_synced = journal.synced == journal.position
-    disk = os.statvfs(served_by.store.path)
+    store_gone, disk_free, index_bytes = False, None, None
+    # Of all places it is asked why a disk fails.
+    with contextlib.suppress(OSError):
+        disk = os.statvfs(served_by.store.path)
+        disk_free = disk.f_bavail * disk.f_frsize
+    with contextlib.suppress(OSError):
+        index_bytes = engine.environment.bytes_used()
+    try:
+        served_by.store.path.joinpath("store.json").lstat()
+    except FileNotFoundError:
+        store_gone = True
+    except OSError:
+        pass
     return {
         **text_fields("store", os.fsencode(served_by.store.path)),
+        "store_gone": store_gone,
         "store_id": served_by.store.contents.store_id.hex(),
         **_path("mount_point", served_by.mount_point),
         **_path("control_socket", served_by.control_socket),
@@ -66,12 +78,12 @@ def health(engine: Engine, served_by: ServedBy) -> Row:
         "events": engine.last_seq,
         "journal_written_to": _position(journal.position),
         "journal_synced_to": _position(journal.synced),
-        "synced_event": engine.last_seq if everything_synced else 0 if mark is None else mark.seq,
+        "synced_event": engine.synced_seq,
         "uncommitted_events": engine.dirty,
         "sizes": {
             "journal": journal.total_bytes,
-            "index": engine.environment.bytes_used(),
-            "disk_free": disk.f_bavail * disk.f_frsize,
+            "index": index_bytes,
+            "disk_free": disk_free,
         },
     }
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lighthousefs.answers.bounds import require_event, resolve
+from lighthousefs.answers.bounds import require_event, require_moment, resolve
 from lighthousefs.answers.concerned import ROWS_BETWEEN_PAUSES, Concerned, find, seqs_of_inodes, split
 from lighthousefs.answers.eventjson import Row, event_json
 from lighthousefs.domain.events import AttributesChanged
@@ -32,6 +32,7 @@ def log(
     engine: Engine,
     *,
     path: bytes | None = None,
+    moment: str | None = None,
     since: str | None = None,
     until: str | None = None,
     count: int | None = None,
@@ -41,14 +42,18 @@ def log(
 
     A row is an event as `event_json` has it. One of type `version-closed` has also `created`: whether the file was made
     by this version. Writes that no version has closed yet are one row, the newest of them, marked `open`.
-    `path` (from the project's root) keeps what concerns it. Raises Unusable for moments and paths that are not there.
+    `path` (from the project's root) keeps what concerns it. `moment` bounds nothing, it is where in `history/` the
+    asker stands. Both rows have `removed`: whether the file had no name left. Raises Unusable for moments and paths that
+    are not there.
     """
+    if moment is not None:
+        require_moment(engine, moment)
     first, last = _range(engine, since, until)
     concerned: Concerned | None = None
     if path is not None and (names := split(path)):
         concerned = yield from find(engine, names)
         if not concerned.inodes:
-            raise Unusable(f"nothing was ever at {path.decode(errors='backslashreplace')}", "PATH is case-sensitive")
+            raise _nothing_at(path, names)
     rows = _Folded(engine)
     left = SEQ_MAX if count is None else count
     scanned = 0
@@ -67,6 +72,17 @@ def log(
         if row is not None:
             left -= 1
             yield row
+
+
+def _nothing_at(path: bytes, names: list[bytes]) -> Unusable:
+    depth = {b"current": 1, b"history": 2}.get(names[0], 0)
+    hint = "PATH is case-sensitive"
+    if depth:
+        inside = b"/".join(names[depth:]).decode(errors="backslashreplace")
+        hint = f"PATH begins below {names[0].decode()}/: " + (
+            f"give {inside}" if inside else "leave it out for the whole"
+        )
+    return Unusable(f"nothing was ever at {path.decode(errors='backslashreplace')}", hint)
 
 
 def _seqs(engine: Engine, concerned: Concerned | None, last: int) -> Iterator[int | None]:
@@ -119,6 +135,7 @@ class _Folded:
             # Nothing newer closed it: it is being written.
             self._begin(key, 0, logged.seq)
             row["open"] = True
+            row["removed"] = self._is_nameless(logged)
         return row
 
     def _version(self, logged: Logged) -> Row:
@@ -128,7 +145,12 @@ class _Folded:
         made = self._engine.log.get(first)
         row = event_json(self._engine, logged)
         row["created"] = made is not None and made.event.type == "file-created"
+        row["removed"] = self._is_nameless(logged)
         return row
+
+    def _is_nameless(self, logged: Logged) -> bool:
+        inode = self._engine.at(logged.seq).inode(logged.event.fields.ino)
+        return inode is None or inode.nlink == 0
 
     def _begin(self, key: tuple[int, int], first: int, seq: int) -> None:
         """Two handles of one session may close versions that overlap, so a begun one is never cut short."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -32,6 +33,7 @@ Source: TypeAlias = AbstractContextManager[Callable[..., Iterator[Row]]]
 WAIT_SECONDS = 15.0
 """For a store that is taken by another command, or by a daemon that begins or ends."""
 _PAUSE_SECONDS = 0.05
+GONE = "the store has gone from its place (moved or removed while mounted)"
 
 
 def ask(target: Target, question: str, **arguments: Any) -> Iterator[Row]:
@@ -54,9 +56,11 @@ def _source(target: Target) -> Source:
     except Unusable:
         # Not ours to look into, or gone from where it was mounted: the mount itself tells whom to ask.
         socket = _socket_of_mount(target.mount)
-        if socket is None:
-            raise
-        return _daemon(Client(socket))
+        if socket is not None:
+            return _daemon(Client(socket))
+        if target.mount is not None:
+            _require_store(target.store, target.mount.mount_point)
+        raise
     ends = time.monotonic() + WAIT_SECONDS
     while True:
         source = _open_here(store) if holder is None else _connect(holder)
@@ -67,6 +71,17 @@ def _source(target: Target) -> Source:
             who = "another process" if holder is None or holder.pid is None else f"pid {holder.pid}"
             raise Unusable(f"{target.store} is in use by {who}, which answers nobody", "try again when it has ended")
         time.sleep(_PAUSE_SECONDS)
+
+
+def _require_store(store: Path, mount_point: Path) -> None:
+    """Raises Unusable if the store of a mount is not where it was mounted from."""
+    try:
+        (store / "store.json").lstat()
+    except FileNotFoundError as error:
+        hint = f"move it back, or: lighthousefs unmount {shlex.quote(str(mount_point))}"
+        raise Unusable(f"{store}, mounted at {mount_point}: {GONE}", hint) from error
+    except OSError:
+        return
 
 
 def _client_at_usual_place(store: Path) -> Client | None:
@@ -111,16 +126,24 @@ def _open_here(store: Store) -> Source | None:
     """None if somebody else took the store meanwhile."""
     from lighthousefs.engine.opening import open_store
 
-    logging.basicConfig(level=logging.WARNING, format="lighthousefs: %(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_Notes()])
     try:
         return _here(open_store(store, read_only=not os.access(store.path, os.W_OK)))
     except Damaged as error:
+        opened = open_store(store, read_only=True)
         output.note(f"{error}; the answer is of what came before")
-        return _here(open_store(store, read_only=True))
+        return _here(opened)
     except Unusable:
         if store.holder() is None:
             raise
         return None
+
+
+class _Notes(logging.Handler):
+    """What recovery has to say."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        output.note(self.format(record))
 
 
 @contextmanager

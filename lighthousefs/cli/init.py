@@ -10,6 +10,7 @@ import click
 
 from lighthousefs.cli import output
 from lighthousefs.cli.options import PathArgument, json_option
+from lighthousefs.errors import Unusable
 
 
 @click.command(
@@ -27,7 +28,12 @@ def init(store: Path, as_json: bool) -> None:
     """
     from lighthousefs.engine.opening import create_store
 
-    made = create_store(store, uid=os.getuid(), gid=os.getgid())
+    try:
+        made = create_store(store, uid=os.getuid(), gid=os.getgid())
+    except Unusable as error:
+        # Whatever is at STORE, the command line was right.
+        error.status = 1
+        raise
     if as_json:
         output.json_line({"store": str(made.path), "store_id": made.contents.store_id.hex()})
         return

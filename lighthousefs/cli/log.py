@@ -63,11 +63,12 @@ def log(
     """What happened, newest first: event, time, agent, what, path, bytes.
 
     One line for each version of a file, rename, removal, change of mode. PATH is relative to the project's root, unless
-    TARGET says it.
+    TARGET says it. A file is followed to its former names; of a folder it is what happened below PATH, so for what came
+    before a folder was renamed ask for its former name, which the log shows.
     """
     found = find(target)
     concerned = with_path(found, path)
-    for row in ask(found, "log", path=concerned, since=since, until=until, count=count, raw=raw):
+    for row in ask(found, "log", path=concerned, moment=found.moment, since=since, until=until, count=count, raw=raw):
         if as_json:
             output.json_line(row)
         else:

@@ -108,7 +108,7 @@ def _run(arguments: list[str]) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except click.ClickException as error:
-        return _fail(_usage(error), as_json)
+        return _fail(_usage(error, arguments), as_json)
     except LighthouseError as error:
         return _fail(describe(error), as_json)
     except OSError as error:
@@ -116,8 +116,9 @@ def _run(arguments: list[str]) -> int:
         return _fail(Problem("system", f"{where}{error.strerror or error}", "", 1), as_json)
 
 
-def _usage(error: click.ClickException) -> Problem:
-    command = "lighthousefs"
+def _usage(error: click.ClickException, arguments: list[str]) -> Problem:
+    # The parser tells of a missing value without a context.
+    command = " ".join(["lighthousefs", *(name for name in arguments[:1] if name in COMMANDS)])
     if isinstance(error, click.UsageError) and error.ctx is not None:
         command = error.ctx.command_path
     message = error.format_message().replace("\n", " ").rstrip(".")

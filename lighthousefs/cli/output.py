@@ -14,6 +14,8 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import click
+
 from lighthousefs.control.problems import Problem
 
 _ESCAPED = {"Cc", "Cf", "Cs", "Zl", "Zp"}
@@ -66,7 +68,11 @@ def json_line(value: Mapping[str, Any]) -> None:
 
 
 def note(text: str) -> None:
-    """A line on stderr about something that is no error."""
+    """A line on stderr about something that is no error; with `--json` an object."""
+    context = click.get_current_context(silent=True)
+    if context is not None and context.params.get("as_json"):
+        sys.stderr.write(json.dumps({"note": text}) + "\n")
+        return
     sys.stderr.write(f"lighthousefs: {escape(text)}\n")
 
 

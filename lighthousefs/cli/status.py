@@ -10,9 +10,10 @@ import click
 
 from lighthousefs import mountinfo
 from lighthousefs.cli import output
-from lighthousefs.cli.asking import ask
+from lighthousefs.cli.asking import GONE, ask
 from lighthousefs.cli.options import json_option, target_argument
 from lighthousefs.cli.target import find
+from lighthousefs.cli.wording import counted
 
 
 @click.command(
@@ -50,13 +51,19 @@ def _table(row: dict[str, Any]) -> Iterator[tuple[str, str]]:
     sizes = row["sizes"]
     yield "on disk", f"up to event {row['synced_event']} for certain, journal synced to {row['journal_synced_to']}"
     yield "journal", output.size(sizes["journal"])
-    yield "index", f"{output.size(sizes['index'])}, {row['uncommitted_events']} events not yet committed"
-    yield "disk", f"{output.size(sizes['disk_free'])} free"
+    yield "index", f"{_size(sizes['index'])}, {counted(row['uncommitted_events'], 'event')} not yet committed"
+    yield "disk", f"{_size(sizes['disk_free'])} free"
+
+
+def _size(amount: int | None) -> str:
+    return "unknown" if amount is None else output.size(amount)
 
 
 def _health(row: dict[str, Any]) -> str:
     if row["damage"] is not None:
         return f"damaged: {row['damage']}"
+    if row["store_gone"]:
+        return f"{GONE}: move it back to {row['store']}, or unmount"
     return f"no changes: {row['refused_because']}" if row["refused_because"] else "good"
 
 

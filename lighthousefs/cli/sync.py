@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from lighthousefs.cli import output
-from lighthousefs.cli.asking import ask
+from lighthousefs.cli.asking import GONE, ask
 from lighthousefs.cli.options import json_option, target_argument
 from lighthousefs.cli.target import find
 
@@ -28,4 +28,6 @@ def sync(target: Path, as_json: bool) -> None:
         if as_json:
             output.json_line(row)
         else:
+            if row["store_gone"]:
+                output.note(f"{row['store']}: {GONE}; what was removed is on no disk")
             output.line(f"on disk up to event {row['synced_event']}")

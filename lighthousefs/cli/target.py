@@ -14,13 +14,15 @@ from lighthousefs.errors import Unusable
 class Target:
     """`mount` if it lies on one; `path` is what TARGET itself says of PATH, from the project's root, None if nothing.
 
-    `outside` is a path in the mount that belongs to no view of the project.
+    `outside` is a path in the mount that belongs to no view of the project. `moment` is the one in the past, as TARGET
+    writes it, that TARGET lies in.
     """
 
     store: Path
     mount: mountinfo.Mount | None = None
     path: bytes | None = None
     outside: str | None = None
+    moment: str | None = None
 
 
 def find(target: Path) -> Target:
@@ -34,7 +36,8 @@ def find(target: Path) -> Target:
         # `root` is not "/" where a folder of a mount is bound to another place.
         inside = mount.root / plain.relative_to(mount.mount_point)
         path, outside = _path_in_project(inside)
-        return Target(Path(mount.source), mount, path, outside)
+        moment = inside.parts[2] if outside is None and inside.parts[1:2] == ("history",) and inside.parts[2:] else None
+        return Target(Path(mount.source), mount, path, outside, moment)
     try:
         is_store = (plain / "store.json").is_file()
     except PermissionError as error:

@@ -23,11 +23,16 @@ class Words(NamedTuple):
     detail: str = ""
 
 
+def counted(amount: int, what: str) -> str:
+    """1 event, 2 events."""
+    return f"{amount} {what}{'' if amount == 1 else 's'}"
+
+
 def in_words(row: dict[str, Any]) -> Words:
     """A row of `log`."""
     kind, path = row["type"], _path(row)
     if row.get("open"):
-        return Words("writing", path)
+        return Words("writing", path, "(removed)" if row["removed"] else "")
     match kind:
         case "version-closed":
             return _version(row, path)
@@ -50,7 +55,11 @@ def in_words(row: dict[str, Any]) -> Words:
         case "mounted":
             return Words("mounted", row["mount_point"], f"by {row['version']} on {row['host']}")
         case "recovered":
-            return Words("recovered", "", f"{row['replayed']} events applied again, {row['torn']} torn bytes cut off")
+            return Words(
+                "recovered",
+                "",
+                f"{counted(row['replayed'], 'event')} applied again, {counted(row['torn'], 'torn byte')} cut off",
+            )
         case _:
             return Words(_PLAIN_WORDS.get(kind, kind), path)
 
@@ -77,8 +86,11 @@ def _path(row: dict[str, Any]) -> str:
 
 
 def _version(row: dict[str, Any], path: str) -> Words:
-    what = "created" if row["created"] else "truncated" if row["how"] == "truncate" else "wrote"
-    detail = f"+{row['written']}" if row["written"] else ""
+    what = "truncated" if row["how"] == "truncate" else "wrote"
+    if row["created"] and not row["removed"]:
+        what = "created"
+    detail = "(removed) " if row["removed"] else ""
+    detail += f"+{row['written']}" if row["written"] else ""
     if row["how"] == "recovery":
         detail += " (its writer was cut off by a crash)"
     return Words(what, path, detail.strip())

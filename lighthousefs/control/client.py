@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -80,9 +82,16 @@ class Client:
 
     def _lost(self, error: Exception) -> Unusable:
         if isinstance(error, TimeoutError):
-            hint = "if it is stuck: lighthousefs unmount --force MOUNTPOINT"
-            return Unusable(f"the daemon at {self._path} does not answer", hint)
+            pid = self._pid()
+            hint = f"if it is stuck: lighthousefs unmount --force MOUNTPOINT{f', or kill -9 {pid}' if pid else ''}"
+            return Unusable(f"the daemon at {self._path}{f' (pid {pid})' if pid else ''} does not answer", hint)
         return Unusable(f"the daemon at {self._path} was lost: {error}", "ask again; if it has ended, mount again")
+
+    def _pid(self) -> int:
+        """Of the daemon, as the kernel knows it (unix(7)); 0 for one that cannot be seen from here."""
+        with contextlib.suppress(OSError):
+            return int.from_bytes(self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 4), sys.byteorder)
+        return 0
 
     def close(self) -> None:
         self._stream.close()

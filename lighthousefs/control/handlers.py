@@ -25,6 +25,7 @@ class _NoArguments(_Arguments):
 
 class _LogArguments(_Arguments):
     path: bytes | None = None
+    moment: str | None = None
     since: str | None = None
     until: str | None = None
     count: Annotated[int, Field(ge=1)] | None = None
@@ -55,7 +56,7 @@ def make_handlers(engine: Engine, served_by: ServedBy) -> dict[str, Handler]:
     def synced(arguments: dict[str, Any]) -> Iterator[Row]:
         _checked(_NoArguments, arguments)
         now = health(engine, served_by)
-        yield {name: now[name] for name in ("store", "synced_event", "journal_synced_to", "read_only")}
+        yield {name: now[name] for name in ("store", "store_gone", "synced_event", "journal_synced_to", "read_only")}
 
     return {
         "log": Handler(log),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from lighthousefs.errors import (
@@ -52,10 +53,21 @@ def describe(error: LighthouseError) -> Problem:
         return error.problem
     if isinstance(error, Unusable):
         return Problem("usage" if error.status == 2 else "unusable", str(error), error.hint, error.status)
+    if isinstance(error, Damaged) and (hint := _way_out_of(error)) is not None:
+        return Problem("damaged", str(error), hint, 1)
     for kind, name, hint in _KINDS:
         if isinstance(error, kind):
             return Problem(name, str(error), hint, 1)
     return Problem("error", str(error), "", 1)
+
+
+def _way_out_of(error: Damaged) -> str | None:
+    """For damage that reading stops at too, of which the message may say all there is to do; None for any other."""
+    place = PurePath(error.place)
+    if place.name == "store.json":
+        return f"put store.json back from a backup of {place.parent}"
+    says_it_all = place.name in ("journal", "index") or (place.parent.name == "journal" and "remove it" in error.what)
+    return "" if says_it_all else None
 
 
 def from_message(message: dict[str, Any]) -> Problem:
