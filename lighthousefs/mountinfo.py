@@ -154,7 +154,8 @@ def _lies_on(mount: Mount, parent: Mount | None, known: set[int]) -> bool:
 def without_links(path: Path, among: Sequence[Mount] | None = None) -> Path:
     """`path` made absolute, symbolic links resolved as far as that asks no FUSE or NFS mount anything."""
     table = mounts() if among is None else among
-    pending = list(reversed((Path.cwd() / path).parts[1:]))
+    # The working folder is asked for only where it counts: it may have been removed, or its mount may be dead.
+    pending = list(reversed((path if path.is_absolute() else Path.cwd() / path).parts[1:]))
     reached = Path("/")
     links = 0
     while pending:

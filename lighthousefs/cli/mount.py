@@ -35,11 +35,16 @@ def mount(store: Path, mount_point: Path, foreground: bool, read_only: bool, all
     from lighthousefs.engine.opening import KNOWN
     from lighthousefs.storage.store import Store
 
-    opened = Store.open(store, KNOWN)
-    where = _free_mount_point(opened.path, mount_point)
+    store_place, mount_place = _from_here(store), _from_here(mount_point)
+    # Who stands in the very mount that is dead may mount it again: nothing below depends on the working folder.
+    os.chdir("/")
+    opened = Store.open(store_place, KNOWN)
+    where = _free_mount_point(opened.path, mount_place)
     _require_fuse()
 
     def ready(facts: dict[str, Any]) -> None:
+        if facts.get("note"):
+            output.note(str(facts["note"]))
         if as_json:
             output.json_line({"store": str(opened.path), "mount_point": str(where), **facts})
         else:
@@ -57,6 +62,16 @@ def mount(store: Path, mount_point: Path, foreground: bool, read_only: bool, all
         hint = f"detach it: lighthousefs unmount --force {shlex.quote(str(where))}"
         raise Unusable(f"{where} is mounted but does not answer", hint)
     ready(facts)
+
+
+def _from_here(given: Path) -> Path:
+    if given.is_absolute():
+        return given
+    try:
+        return Path.cwd() / given
+    except OSError as error:
+        why = f"{given} is relative, and the folder this command was started in cannot be found: {error.strerror}"
+        raise Unusable(why, "go elsewhere (cd), or give absolute paths", status=2) from error
 
 
 def _free_mount_point(store: Path, given: Path) -> Path:
@@ -113,4 +128,6 @@ def _require_fuse() -> None:
             "load it: sudo modprobe fuse; a container needs --device /dev/fuse --cap-add SYS_ADMIN",
         )
     if not os.access(FUSE_DEVICE, os.R_OK | os.W_OK):
-        raise Unusable(f"{FUSE_DEVICE} may not be used by you", "run this with sudo, or join the group it belongs to")
+        group_may = FUSE_DEVICE.stat().st_mode & 0o060 == 0o060
+        hint = "run this with sudo" + ", or join the group it belongs to" * group_may
+        raise Unusable(f"{FUSE_DEVICE} may not be used by you", hint)
