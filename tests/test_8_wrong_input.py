@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commandline import detach, done, kill, kill_daemon, rows, run
+from commandline import daemon_of, detach, done, kill, kill_daemon, rows, run
 
 MAIN = [sys.executable, "-c", "from lighthousefs.cli.main import main; main()"]
 
@@ -162,3 +163,23 @@ def test_damage_that_nothing_can_be_read_behind_is_told_with_its_own_way_out(
         assert "--read-only" not in ended.stderr
         assert "what came before" not in ended.stderr
         assert len(ended.stderr.splitlines()) <= 2
+
+
+def test_a_daemon_that_does_not_answer_is_told_with_the_way_that_works(tmp_path: Path) -> None:
+    store, mount_point = tmp_path / "store", tmp_path / "mount"
+    mount_point.mkdir()
+    done("init", store)
+    done("mount", store, mount_point)
+    pid = daemon_of(store)
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        ended = run("unmount", mount_point)
+        assert ended.returncode == 1
+        assert f"(pid {pid})" in ended.stderr
+        assert f"lighthousefs unmount --force {mount_point}" in ended.stderr
+        forced = run("unmount", "--force", mount_point)
+        assert forced.returncode == 0
+        assert f"kill -9 {pid}" in forced.stderr
+    finally:
+        kill(pid)

@@ -41,6 +41,9 @@ def unmount(mount_point: Path, lazy: bool, force: bool, as_json: bool) -> None:
     with _daemon_of(mount) as daemon:
         if force:
             mountinfo.abort_connection(mount)
+        elif not lazy and mountinfo.state_of(mount.mount_point) is mountinfo.State.STUCK:
+            why = f"the daemon of {mount_point} does not answer" + (f" (pid {daemon.pid})" if daemon.pid else "")
+            raise Unusable(why, f"cut it off: lighthousefs unmount --force {shlex.quote(str(mount_point))}")
         mountinfo.unmount(mount_point, lazy=lazy or force)
         ended = daemon.wait(0 if lazy else ABORTED_ENDS_WITHIN_S if force else SOON_S)
         others = [] if ended or lazy or force else mountinfo.elsewhere(mount)
