@@ -1,12 +1,14 @@
-"""Shared by the tests of the engine's floors."""
+"""Fixtures that several files of tests share."""
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from journal_ledger import Ledger, long_ledger, short_ledger
 from model_driver import Driver, broken
 
 from lighthousefs import limits
@@ -42,3 +44,26 @@ def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Driver]:
         assert broken(made.engine, contents=True) == []
     finally:
         made.close()
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    ledger = short_ledger(tmp_path / "journal")
+    yield ledger
+    ledger.journal.close()
+
+
+@pytest.fixture
+def long(tmp_path: Path) -> Iterator[Ledger]:
+    ledger = long_ledger(tmp_path / "journal")
+    yield ledger
+    ledger.journal.close()
+
+
+@pytest.fixture
+def reachable() -> Iterator[Path]:
+    """A folder that every user can reach, which those of pytest are not."""
+    with tempfile.TemporaryDirectory(prefix="lighthousefs-test-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder

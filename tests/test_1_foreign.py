@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,13 +12,11 @@ from journal_ledger import (
     Ledger,
     copy_of,
     files_of,
-    long_ledger,
     offset_of,
     overwrite,
     payload,
     resealed,
     scanned,
-    short_ledger,
 )
 
 from lighthousefs.errors import Damaged, FormatError, Unusable
@@ -27,20 +24,6 @@ from lighthousefs.storage.journal import Journal
 from lighthousefs.storage.record import HEADER_BYTES, Encoder, frame_events, position
 from lighthousefs.storage.scan import CleanEnd, TornTail
 from lighthousefs.storage.segment import segment_name
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = short_ledger(tmp_path / "journal")
-    yield ledger
-    ledger.journal.close()
-
-
-@pytest.fixture
-def long(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = long_ledger(tmp_path / "journal")
-    yield ledger
-    ledger.journal.close()
 
 
 @pytest.mark.parametrize("index", [True, False])

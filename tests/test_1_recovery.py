@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,12 +17,10 @@ from journal_ledger import (
     cut_and_go_on,
     end_at,
     files_of,
-    long_ledger,
     offset_of,
     overwrite,
     resealed,
     scanned,
-    short_ledger,
 )
 
 from lighthousefs.errors import Damaged, StorageError
@@ -30,20 +28,6 @@ from lighthousefs.storage.journal import Journal, Tail
 from lighthousefs.storage.record import Encoder, frame_events, position
 from lighthousefs.storage.scan import CleanEnd, Scan, TornTail, cut
 from lighthousefs.storage.segment import segment_name
-
-
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = short_ledger(tmp_path / "journal")
-    yield ledger
-    ledger.journal.close()
-
-
-@pytest.fixture
-def long(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = long_ledger(tmp_path / "journal")
-    yield ledger
-    ledger.journal.close()
 
 
 def unchanged_to(whole: bytes, at: int, way: str) -> int:

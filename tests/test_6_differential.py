@@ -7,7 +7,6 @@ import os
 import random
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -46,15 +45,6 @@ def check_moments(mounted: Mounted, moments: list[Recorded]) -> None:
         found = times_of(past)
         wrong = {path: (times[path], found[path]) for path in times if times[path] != found[path]}
         assert not wrong, f"history/@{seq}: times differ: {list(wrong.items())[:5]}"
-
-
-@pytest.fixture
-def reachable() -> Iterator[Path]:
-    """A folder that every user can reach, which those of pytest are not."""
-    with tempfile.TemporaryDirectory(prefix="lighthousefs-test-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        yield folder
 
 
 @pytest.fixture

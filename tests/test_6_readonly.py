@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import errno
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,15 +22,6 @@ from difference import (
     tree_of,
 )
 from mounting import Mounted
-
-
-@pytest.fixture
-def reachable() -> Iterator[Path]:
-    """A folder that every user can reach, which those of pytest are not."""
-    with tempfile.TemporaryDirectory(prefix="lighthousefs-test-") as name:
-        folder = Path(name)
-        folder.chmod(0o755)
-        yield folder
 
 
 @pytest.fixture

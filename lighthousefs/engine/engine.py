@@ -302,7 +302,7 @@ class Engine:
 
     def _count_dirty(self, events: int) -> None:
         self._dirty += events
-        if self._dirty >= self._commit_events:
+        if self.commit_is_due:
             self.on_commit_due()
 
     @property
