@@ -10,15 +10,16 @@ A change travels once: the kernel's request becomes a command; `domain.decide` a
 one event, written to the journal with its contents before the caller gets an answer; `domain.apply` puts its effects into
 the tables, where today and every past moment are each one seek away. Rooms import only downward:
 
- 0  ids, errors, limits, mountinfo, runtime
+ 0  ids, errors, limits, layout, mountinfo, processes, runtime
  1  domain (pure), storage (journal, LMDB, the store's folder)
- 2  tables (what is and what was), views (names and texts)
+ 2  tables (what is and what was), views (names and texts), config (settings)
  3  log (events in order, contents)
  4  engine (the one writer), checker
  5  namespace (which node is this), answers (what can be asked)
  6  fuse (pyfuse3), control (the daemon's socket)
- 7  daemon
- 8  cli
+ 7  daemon, api (a project as a program sees it)
+ 8  transfer (plain folders in and out)
+ 9  cli
 
 Words: a *command* asks, an *event* is what was accepted, its *fields* say what; *seq* is an event's place in the log, a
 *moment* the project right after an event, the *newest* moment is today. An *ino* names an inode, a *node* is what FUSE

@@ -23,8 +23,9 @@ from lighthousefs.errors import LighthouseError
 from lighthousefs.ids import PAYLOAD_INDEX_BITS, ROOT_INO, payload_id
 from lighthousefs.limits import BLOCK_BYTES
 from lighthousefs.log.eventlog import committed
-from lighthousefs.log.payloads import Reader, block_sums, get_place
+from lighthousefs.log.payloads import DERIVED_LANE, Place, Readers, find_place, get_place, read_pieces
 from lighthousefs.tables import contents as extents
+from lighthousefs.tables import regions
 from lighthousefs.tables.kv import Kv
 from lighthousefs.tables.memory import MemoryKv
 from lighthousefs.tables.postings import Postings
@@ -52,10 +53,13 @@ _FOLDER_MAKES_TWO = 2
 
 
 class _Facts(NamedTuple):
-    """What the events say. `agents` and `sessions` by seq (0: none), `writes` by payload: length and digest."""
+    """What the events say. `agents`, `sessions`, `correlations` and `types` by seq (0: none), `writes` by payload: length and
+    digest."""
 
     agents: list[int]
     sessions: list[int]
+    correlations: list[int]
+    types: list[int]
     concerned: dict[tuple[int, int], int]
     versions: dict[tuple[int, int], tuple[int, int]]
     writes: dict[int, tuple[int, bytes]]
@@ -64,10 +68,10 @@ class _Facts(NamedTuple):
     inos: set[int]
 
 
-def check(kv: Kv, reader: Reader, *, contents: bool = False) -> Iterator[str]:
+def check(kv: Kv, readers: Readers, *, contents: bool = False) -> Iterator[str]:
     """Each broken invariant as a sentence. With `contents` every stored byte is read and held against its sums and the
-    digest in its event, else `reader` is not used."""
-    facts = _Facts([0], [0], {}, {}, {}, {}, {}, set())
+    digest in its event, else `readers` are not used."""
+    facts = _Facts([0], [0], [0], [0], {}, {}, {}, {}, {}, set())
     yield from _check_events(kv, facts)
     inodes = {INO_KEY.unpack(key)[1]: unpack_inode(value) for key, value in kv.scan(Table.INODES)}
     yield from _check_tree(kv, inodes)
@@ -77,7 +81,7 @@ def check(kv: Kv, reader: Reader, *, contents: bool = False) -> Iterator[str]:
     yield from _check_xattrs(kv, inodes)
     yield from _check_indexes(kv, facts)
     yield from _check_small_tables(kv, inodes, facts)
-    yield from _check_payloads(kv, facts, reader if contents else None)
+    yield from _check_payloads(kv, facts, readers if contents else None)
 
 
 def compare_with_replay(kv: Kv) -> Iterator[str]:
@@ -115,15 +119,15 @@ def _check_events(kv: Kv, facts: _Facts) -> Iterator[str]:
         seq, time = SEQ_KEY.unpack(key)[0], _TIME.unpack_from(value)[0]
         if seq != expected:
             yield f"event {expected} is missing, the next one is {seq}"
-            facts.agents.extend([0] * (seq - expected))
-            facts.sessions.extend([0] * (seq - expected))
+            for told in (facts.agents, facts.sessions, facts.correlations, facts.types):
+                told.extend([0] * (seq - expected))
         expected = seq + 1
         try:
             event = decode(value[_TIME.size :])
         except (LighthouseError, ValueError) as error:
             yield f"event {seq} cannot be read: {error}"
-            facts.agents.append(0)
-            facts.sessions.append(0)
+            for told in (facts.agents, facts.sessions, facts.correlations, facts.types):
+                told.append(0)
             continue
         if last_time is not None and time < last_time:
             yield f"event {seq} has the log time {time}, before that of the event before it, {last_time}"
@@ -156,6 +160,8 @@ def _check_batch(seq: int, event: Event, before: Event | None, *, same_time: boo
 def _gather(seq: int, event: Event, facts: _Facts) -> None:
     facts.agents.append(event.agent)
     facts.sessions.append(event.session)
+    facts.correlations.append(event.correlation)
+    facts.types.append(TYPE_CODES[event.type])
     fields: Any = event.fields
     if event.type == "store-created":
         inos = {fields.root}
@@ -285,7 +291,7 @@ _TIMELINES = (
 
 
 def _since(table: Table, value: bytes) -> int:
-    if table in (Table.INODES, Table.INODES_PAST):
+    if table in (Table.INODES, Table.INODES_PAST) and len(value) != SEQ.size:
         return unpack_inode(value).since
     return int(SEQ.unpack_from(value)[0])
 
@@ -330,7 +336,7 @@ def _check_extents(kv: Kv, inodes: dict[int, Inode]) -> Iterator[str]:
         for key, value in kv.scan(table):
             _branch, body, region = BODY_KEY.unpack_from(key)
             place = f"{table.name.lower()} of body {body} region {region}"
-            yield from _check_pieces(kv, place, value, last_seq)
+            yield from _check_pieces(kv, place, value, last_seq, is_past=table is Table.EXTENTS_PAST)
             base = region * BLOCK_BYTES
             if table is Table.EXTENTS and body in bodies and base < inodes[bodies[body]].size:
                 row = inodes[bodies[body]]
@@ -341,57 +347,61 @@ def _check_extents(kv: Kv, inodes: dict[int, Inode]) -> Iterator[str]:
             yield f"inode {ino} has {counted[ino]} bytes of contents and says {row.allocated}"
 
 
-def _check_pieces(kv: Kv, place: str, value: bytes, last_seq: int) -> Iterator[str]:
-    since, end = extents.HEADER.unpack_from(value)
+def _check_pieces(kv: Kv, place: str, value: bytes, last_seq: int, *, is_past: bool) -> Iterator[str]:
+    row = regions.unpack(value)
     stops = 0
-    for start, less_one, offset, payload in sorted(extents.PIECE.iter_unpack(value[extents.HEADER.size :])):
-        length = less_one + 1
-        if start < stops:
-            yield f"{place}: two pieces overlap at {start}"
-        stops = max(stops, start + length)
+    for piece in row.pieces:
+        # A past row may have, beside the old pieces, one of the event that ended it: what it was merged with.
+        if not is_past and piece.start < stops:
+            yield f"{place}: two pieces overlap at {piece.start}, or are out of order"
+        stops = max(stops, piece.end)
+        if piece.since > last_seq:
+            yield f"{place}: a piece of event {piece.since}, after the newest"
         try:
-            stored = get_place(kv, payload)
+            stored = find_place(kv, piece.payload) if piece.is_derived else get_place(kv, piece.payload)
         except LighthouseError as error:
             yield f"{place}: {error}"
             continue
-        if offset + length > stored.length:
-            yield f"{place}: a piece ends at {offset + length} of a payload of {stored.length} bytes"
-        if payload >> PAYLOAD_INDEX_BITS > last_seq:
-            yield f"{place}: a piece of event {payload >> PAYLOAD_INDEX_BITS}, after the newest"
-    if stops != end or stops > BLOCK_BYTES or not 0 < since <= last_seq:
-        yield f"{place}: pieces end at {stops}, the row says {end} and since {since}"
+        if stored is not None and piece.offset + piece.length > stored.length:
+            yield f"{place}: a piece ends at {piece.offset + piece.length} of a payload of {stored.length} bytes"
+    if not is_past and stops != row.end:
+        yield f"{place}: pieces end at {stops}, the row says {row.end}"
+    if max(stops, row.end) > BLOCK_BYTES or not 0 < row.since <= last_seq:
+        yield f"{place}: pieces end at {max(stops, row.end)}, and it is true since {row.since}"
+    if row.undos > (regions.UNDO if is_past else regions.UNDOS_MAX):
+        yield f"{place}: {row.undos} says neither whole nor undo"
 
 
-def _check_payloads(kv: Kv, facts: _Facts, reader: Reader | None) -> Iterator[str]:
+def _check_payloads(kv: Kv, facts: _Facts, readers: Readers | None) -> Iterator[str]:
     unplaced = set(facts.writes)
     for key, _value in kv.scan(Table.PLACES):
         payload = SEQ_KEY.unpack(key)[0]
         seq = payload >> PAYLOAD_INDEX_BITS
+        stored = get_place(kv, payload)
+        if isinstance(stored, Place) and stored.lane == DERIVED_LANE:
+            # A copy, made anew from what it was derived from wherever it is not right.
+            continue
         if payload not in facts.writes:
             yield f"places has contents of event {seq}, which carried none"
             continue
         unplaced.discard(payload)
         length, digest = facts.writes[payload]
-        stored = get_place(kv, payload)
         if stored.length != length:
             yield f"contents of event {seq}: {stored.length} bytes are stored, {length} were written"
-        elif reader is not None:
-            yield from _check_stored(seq, stored, digest, reader)
+        elif readers is not None:
+            yield from _check_stored(kv, payload, length, digest, readers)
     for payload in sorted(unplaced):
         yield f"contents of event {payload >> PAYLOAD_INDEX_BITS}: no place is known for them"
 
 
-def _check_stored(seq: int, stored: Any, digest: bytes, reader: Reader) -> Iterator[str]:
+def _check_stored(kv: Kv, payload: int, length: int, digest: bytes, readers: Readers) -> Iterator[str]:
     try:
-        data = reader.read(stored.segment, stored.offset, stored.length)
+        data = read_pieces(kv, readers, [regions.Piece(0, length, 0, payload)], 0, length)
     except LighthouseError as error:
-        yield f"contents of event {seq}: {error}"
+        yield str(error)
         return
-    where = f"contents of event {seq} in segment {stored.segment} at offset {stored.offset}"
-    if block_sums(data) != stored.sums:
-        yield f"{where}: the stored bytes are not those that were written"
     if blake3(data).digest() != digest:
-        yield f"{where}: they have not the digest that the event names"
+        yield f"contents of event {payload >> PAYLOAD_INDEX_BITS}: they have not the digest that the event names"
 
 
 # The rest
@@ -419,11 +429,14 @@ def _check_indexes(kv: Kv, facts: _Facts) -> Iterator[str]:
     for where in sorted(set(versions) & set(facts.versions)):
         if versions[where] != facts.versions[where]:
             yield f"the version of inode {where[0]} at event {where[1]} is {versions[where]} and was told otherwise"
-    for table, told in ((Table.BY_AGENT, facts.agents), (Table.BY_SESSION, facts.sessions)):
-        yield from _check_postings(kv, table, told)
+    by_what = ((Table.BY_AGENT, facts.agents), (Table.BY_SESSION, facts.sessions), (Table.BY_TYPE, facts.types))
+    for table, told in by_what:
+        yield from _check_postings(kv, table, told, len(told) - 1)
+    correlated = sum(1 for number in facts.correlations if number)
+    yield from _check_postings(kv, Table.BY_CORRELATION, facts.correlations, correlated)
 
 
-def _check_postings(kv: Kv, table: Table, told: list[int]) -> Iterator[str]:
+def _check_postings(kv: Kv, table: Table, told: list[int], expected: int) -> Iterator[str]:
     name, found = table.name.lower(), 0
     postings = Postings(kv, table)
     for number in sorted({POSTING_KEY.unpack(key)[0] for key, _value in kv.scan(table)}):
@@ -435,8 +448,8 @@ def _check_postings(kv: Kv, table: Table, told: list[int]) -> Iterator[str]:
             elif told[seq] != number:
                 yield f"{name} has event {seq} under {number}, it belongs to {told[seq]}"
             above = seq
-    if found != len(told) - 1:
-        yield f"{name} has {found} events of {len(told) - 1}"
+    if found != expected:
+        yield f"{name} has {found} events of {expected}"
 
 
 def _check_small_tables(kv: Kv, inodes: dict[int, Inode], facts: _Facts) -> Iterator[str]:

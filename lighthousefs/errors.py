@@ -21,6 +21,14 @@ class Refused(LighthouseError):
         self.errno = errno
 
 
+class BatchRefused(Refused):
+    """A batch was refused because of its command `number` (from 0), and nothing happened."""
+
+    def __init__(self, error: Refused, number: int) -> None:
+        super().__init__(error.errno, str(error))
+        self.number = number
+
+
 class StorageError(LighthouseError):
     """The disk did not do what was asked; whether the change happened is said by the subclass."""
 
@@ -53,3 +61,7 @@ class Unusable(LighthouseError):
         super().__init__(message)
         self.hint = hint
         self.status = status
+
+
+class InUse(Unusable):
+    """Another process holds the store."""

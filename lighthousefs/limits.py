@@ -4,6 +4,8 @@ from __future__ import annotations
 
 NAME_BYTES_MAX = 255
 TARGET_BYTES_MAX = 4095
+ORIGIN_BYTES_MAX = 4096
+"""Of the folder that an import is told to come from: what a path may be long."""
 XATTR_VALUE_BYTES_MAX = 64 << 10
 XATTRS_MAX = 250
 """Attributes of one inode: their names together stay below the 64 KiB that listxattr(2) can tell."""
@@ -28,9 +30,20 @@ SEGMENT_BYTES = 64 << 20
 EVENT_RECORD_BYTES_MAX = 32 << 20
 BATCH_EVENTS_MAX = 1 << 20
 
+SYNC_SECONDS, SYNC_SECONDS_LEAST, SYNC_SECONDS_MOST = 1.0, 0.05, 60.0
+"""How old the journal on disk may be, as `bounds.sync_seconds` of the settings says, and how far that goes."""
+
+QUESTIONS_MAX, QUESTIONS_OF_OTHERS_MAX, QUESTIONS_OF_ONE_MAX = 512, 24, 8
+"""Connections to a daemon that ask at a time, those of other users than root and the daemon's, those of one of these."""
+QUESTIONS_MAX_LEAST, QUESTIONS_MAX_MOST = 3, 512
+
 TIME_MIN_NS = -(1 << 63)
 TIME_MAX_NS = (1 << 63) - 1
 
 assert 2 + SEQ_BITS + INO_BITS == 64, "a node id is a class, a seq and an inode number"
 assert XATTRS_MAX * (NAME_BYTES_MAX + 1) <= 64 << 10, "listxattr tells names with their NULs in 64 KiB"
 assert BLOCK_BYTES - 1 <= 0xFFFF, "starts and lengths inside a region are stored in 16 bits"
+assert SYNC_SECONDS_LEAST <= SYNC_SECONDS <= SYNC_SECONDS_MOST
+assert QUESTIONS_OF_ONE_MAX < QUESTIONS_OF_OTHERS_MAX < QUESTIONS_MAX, "nobody alone keeps the others out"
+assert 3 <= QUESTIONS_MAX_LEAST <= QUESTIONS_MAX <= QUESTIONS_MAX_MOST, "three different numbers from 1 fit in"
+assert QUESTIONS_MAX_MOST <= 1024 // 2, "half of the descriptors that a process has where nobody says otherwise"

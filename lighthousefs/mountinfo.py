@@ -22,8 +22,7 @@ from enum import Enum
 from pathlib import Path
 
 from lighthousefs.errors import Unusable
-
-LIGHTHOUSE_TYPE = "fuse.lighthousefs"
+from lighthousefs.layout import Layout, layout_of
 
 MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
@@ -57,6 +56,15 @@ class Mount:
     @property
     def is_fuse(self) -> bool:
         return self.type in ("fuse", "fuseblk") or self.type.startswith("fuse.")
+
+    @property
+    def layout(self) -> Layout | None:
+        """How it shows a store; None for a mount that is not ours."""
+        return layout_of(self.type)
+
+    @property
+    def is_ours(self) -> bool:
+        return self.layout is not None
 
     @property
     def is_nfs(self) -> bool:

@@ -3,7 +3,7 @@
 
 venv=$repo/.venv
 packages_to_run=(fuse3 gcc libc6-dev libfuse3-dev pkg-config python3 python3-dev python3-venv)
-packages_to_test=(acl attr bindfs diffutils git less make procps psmisc rsync sqlite3 tar util-linux vim)
+packages_to_test=(acl attr bindfs diffutils git jq less make procps psmisc rsync sqlite3 systemd tar util-linux vim)
 
 # die LINE...: one or two lines on stderr, what is wrong and the way out; exit 1.
 die() {
@@ -64,6 +64,13 @@ ensure_packages() {
     run_quietly "apt-get could not install: ${missing[*]}" \
         "Mend what apt-get says above (network, sources, a lock), then run $script again." \
         install_packages "${missing[@]}"
+}
+
+# Python's own tests are in a package that is named after its version, so python3 must be there first.
+ensure_python_tests() {
+    local python
+    python=$(readlink -f /usr/bin/python3)
+    ensure_packages "lib${python##*/}-testsuite"
 }
 
 # False for a venv whose Python has gone or has changed its minor version, and for one that was moved or copied here:

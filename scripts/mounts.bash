@@ -14,14 +14,14 @@ absolute() {
     realpath -m -- "$1"
 }
 
-# each_mount: for every mount of type fuse.lighthousefs its mount point and its store, a NUL after each, the newest
-# mount last. The kernel writes blanks and backslashes of names in octal.
+# each_mount: for every mount of LighthouseFS, in whatever layout, its mount point and its store, a NUL after each, the
+# newest mount last. The kernel writes blanks and backslashes of names in octal.
 each_mount() {
     local source point type
     while read -r source point type _; do
         # As a format, where \040 has three digits and no more; for %b it would be \0 and up to three of what follows.
         # shellcheck disable=SC2059
-        [[ $type != fuse.lighthousefs ]] || printf "${point//%/%%}\\0${source//%/%%}\\0"
+        [[ $type != fuse.lighthousefs?(-project) ]] || printf "${point//%/%%}\\0${source//%/%%}\\0"
     done </proc/self/mounts
 }
 

@@ -30,9 +30,9 @@ def command(rng: random.Random, engine: Engine, author: c.Author) -> c.Command:
     there = rng.choice(children)
     data = bytes([rng.randrange(256)]) * rng.choice([10, 5_000, 100_000])
     choices: list[c.Command] = [
-        c.Write(there.ino, rng.randrange(100_000), data, False, 0, False),
-        c.Write(there.ino, 0, data, True, 0, False),
-        c.Truncate(there.ino, rng.randrange(50_000), 0, False),
+        c.Write(there.ino, rng.randrange(100_000), data, False, 0),
+        c.Write(there.ino, 0, data, True, 0),
+        c.Truncate(there.ino, rng.randrange(50_000), 0),
         c.Rename(ROOT_INO, there.name, ROOT_INO, name),
         c.Unlink(ROOT_INO, there.name),
         c.SetXattr(there.ino, b"user.at", b"%d" % engine.last_seq),

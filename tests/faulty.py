@@ -270,7 +270,7 @@ def _derived_rows(store: Path) -> dict[str, list[tuple[bytes, bytes]]]:
     try:
         environment = opened.engine.environment
         opened.engine.state.flush()
-        assert list(check(environment, opened.engine.reader, contents=True)) == []
+        assert list(check(environment, opened.engine.stored.readers, contents=True)) == []
         assert list(compare_with_replay(environment)) == []
         return {table.name: list(environment.scan(table)) for table in DERIVED}
     finally:

@@ -14,7 +14,7 @@ from xxhash import xxh3_64_intdigest
 
 from lighthousefs.storage.journal import Journal
 from lighthousefs.storage.record import Payload, check_seed
-from lighthousefs.storage.scan import CleanEnd, Scan, TornTail, Verdict, cut
+from lighthousefs.storage.scan import CleanEnd, PayloadPlace, Scan, TornTail, Verdict, cut
 from lighthousefs.storage.segment import FileCalls, SegmentReader, segment_name
 
 FIRST = segment_name(0, 1)
@@ -107,6 +107,7 @@ def scanned(folder: Path, *, known_synced: int | None, start: int = 0, number: i
     for group in scan.groups():
         contents = []
         for place in group.payloads:
+            assert isinstance(place, PayloadPlace)
             data = reader.read(place.segment, place.offset, place.length)
             assert (place.payload_id, data, place.digest, list(place.sums)) == payload(place.payload_id, data)
             contents.append((place.payload_id, data))

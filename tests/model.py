@@ -299,15 +299,15 @@ class Model:
             raise Refusal(errno.EISDIR if stat.S_ISDIR(node.mode) else errno.EINVAL)
         return node
 
-    def _changed(self, ino: int, author: c.Author, seq: int, now: int, content: Content, privileged: bool) -> None:
-        """New contents: an unprivileged writer loses setuid and setgid for the file, everybody its capability."""
+    def _changed(self, ino: int, author: c.Author, seq: int, now: int, content: Content, standing: c.Standing) -> None:
+        """New contents: a writer without privilege loses setuid and setgid for the file, everybody its capability."""
         node = self.world.nodes[ino]
         mode = node.mode
-        if not privileged:
+        if not standing.privileged:
             mode &= ~stat.S_ISUID
-            if node.mode & stat.S_IXGRP:
+            if node.mode & stat.S_IXGRP or not standing.member:
                 mode &= ~stat.S_ISGID
-        xattrs = {name: value for name, value in node.xattrs.items() if name != CAPABILITY}
+        xattrs = {name: value for name, value in node.xattrs.items() if name != CAPABILITY or standing.capability}
         self._change(ino, seq, now, mtime=now, content=content, mode=mode, xattrs=xattrs)
         self.open_writes.setdefault((ino, author.session), seq)
 
@@ -323,7 +323,7 @@ class Model:
         if offset + len(command.data) > SIZE_MAX:
             raise Refusal(errno.EFBIG)
         content = node.content.write(offset, command.data)
-        self._changed(command.ino, author, seq, now, content, command.privileged)
+        self._changed(command.ino, author, seq, now, content, command.standing)
         self.writes.append((seq, command.ino, author.session, len(command.data)))
         return True
 
@@ -333,9 +333,7 @@ class Model:
             raise Refusal(errno.EINVAL)
         if command.size > SIZE_MAX:
             raise Refusal(errno.EFBIG)
-        if command.size == node.size:
-            return False
-        self._changed(command.ino, author, seq, now, node.content.truncate(command.size), command.privileged)
+        self._changed(command.ino, author, seq, now, node.content.truncate(command.size), command.standing)
         return True
 
     def _rename(self, command: c.Rename, _author: c.Author, seq: int, now: int) -> bool:
@@ -440,7 +438,7 @@ class Model:
             wanted = getattr(command, name)
             if wanted is not None and wanted != getattr(node, name):
                 changes[name] = wanted
-        if {"uid", "gid"} & set(changes):
+        if {"uid", "gid"} & set(changes) and not stat.S_ISDIR(node.mode):
             changes["xattrs"] = {name: value for name, value in node.xattrs.items() if name != CAPABILITY}
         for name in ("atime", "mtime"):
             wanted = getattr(command, name)
@@ -459,9 +457,10 @@ class Model:
             raise Refusal(errno.ERANGE)
         if len(command.value) > 65536:
             raise Refusal(errno.E2BIG)
-        if node.xattrs.get(command.name) == command.value:
+        mode = node.mode if command.mode is None else node.kind | command.mode & 0o7777
+        if (node.xattrs.get(command.name), node.mode) == (command.value, mode):
             return False
-        self._change(command.ino, seq, now, xattrs={**node.xattrs, command.name: command.value})
+        self._change(command.ino, seq, now, mode=mode, xattrs={**node.xattrs, command.name: command.value})
         return True
 
     def _removexattr(self, command: c.RemoveXattr, _author: c.Author, seq: int, now: int) -> bool:
@@ -469,7 +468,8 @@ class Model:
         if command.name not in node.xattrs:
             raise Refusal(errno.ENODATA)
         left = {name: value for name, value in node.xattrs.items() if name != command.name}
-        self._change(command.ino, seq, now, xattrs=left)
+        mode = node.mode if command.mode is None else node.kind | command.mode & 0o7777
+        self._change(command.ino, seq, now, mode=mode, xattrs=left)
         return True
 
     def _closeversion(self, command: c.CloseVersion, author: c.Author, seq: int, _now: int) -> bool:

@@ -69,6 +69,20 @@ def random_ops(seed: int, count: int) -> list[Op]:
     return ops
 
 
+def _list_mode(number: int) -> int | None:
+    """Now and then an attribute comes with a mode, as an access control list does."""
+    return MODES[number % len(MODES)] if number % 5 == 0 else None
+
+
+def _standing(author: c.Author) -> c.Standing:
+    """Root's is the privileged one; of the others some are of the file's group."""
+    return (
+        c.PRIVILEGED
+        if author.uid == 0
+        else c.Standing(privileged=False, member=author.gid % 2 == 0, capability=author.gid % 3 == 0)
+    )
+
+
 class Wall:
     """A clock that only a test moves. It starts in 2096: a store is made by the machine's clock."""
 
@@ -77,7 +91,7 @@ class Wall:
         self.monotonic = 0
 
     def log_clock(self, last: int) -> LogClock:
-        return LogClock(last, wall=lambda: self.now, monotonic=lambda: self.monotonic)
+        return LogClock(last, wall=lambda: self.now, files=lambda: self.now, monotonic=lambda: self.monotonic)
 
 
 class Driver:
@@ -305,7 +319,7 @@ class Driver:
         near = [0, 1, 100, 4095, there // 2, there - 1, there, there + 10, 65_535, 65_536, 65_530, 131_072 - 3]
         far = [1 << 40, (1 << 40) + 65_530, (1 << 62) + 5, (1 << 63) - 2 - len(data), (1 << 63) - 1]
         offset = far[at % 5] if at > 37 else max(near[at % 12], 0)
-        return c.Write(ino, offset, data, op[0] == "append", a, author.uid == 0)
+        return c.Write(ino, offset, data, op[0] == "append", a, _standing(author))
 
     _make_append = _make_write
 
@@ -315,7 +329,7 @@ class Driver:
         there = model.world.nodes[ino].size if ino in model.world.nodes else 0
         sizes = [0, there // 2, there - 1, there + 1000, 65_536, 65_530, 1, there, 0, 70_000, 100]
         size = (1 << 40, (1 << 63) - 1, 1 << 63, -1)[at - 37] if at >= 37 else max(sizes[at % 11], 0)
-        return c.Truncate(ino, size, a, author.uid == 0)
+        return c.Truncate(ino, size, a, _standing(author))
 
     def _make_rename(self, model: Model, op: Op, _author: c.Author) -> c.Command:
         kind, a, b, at, new = op
@@ -366,10 +380,12 @@ class Driver:
     def _make_setxattr(self, model: Model, op: Op, _author: c.Author) -> c.Command:
         _, a, b, name, size = op
         number = name % len(XATTRS) if name > 36 else name % 5
-        return c.SetXattr(self._pick(model.world, b), XATTRS[number], bytes([a]) * (65_537 if size == 40 else size % 4))
+        return c.SetXattr(
+            self._pick(model.world, b), XATTRS[number], bytes([a]) * (65_537 if size == 40 else size % 4), _list_mode(a)
+        )
 
     def _make_removexattr(self, model: Model, op: Op, _author: c.Author) -> c.Command:
-        return c.RemoveXattr(self._pick(model.world, op[2]), XATTRS[op[3] % len(XATTRS)])
+        return c.RemoveXattr(self._pick(model.world, op[2]), XATTRS[op[3] % len(XATTRS)], _list_mode(op[1]))
 
     def _make_version(self, model: Model, op: Op, author: c.Author) -> c.Command | None:
         mine = sorted(ino for ino, session in model.open_writes if session == author.session)
@@ -470,7 +486,7 @@ def derived_rows(engine: Engine) -> dict[str, list[tuple[bytes, bytes]]]:
 def broken(engine: Engine, *, contents: bool = False) -> list[str]:
     """What the checker says of a store as it is now."""
     engine.state.flush()
-    sentences = list(check(engine.environment, engine.reader, contents=contents))
+    sentences = list(check(engine.environment, engine.stored.readers, contents=contents))
     return sentences + list(compare_with_replay(engine.environment))
 
 

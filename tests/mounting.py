@@ -15,6 +15,7 @@ from types import TracebackType
 import pytest
 
 from lighthousefs.engine.opening import create_store
+from lighthousefs.layout import VIEWS_NAME, Layout
 
 STARTING_SECONDS_MAX = 30.0
 FUSE = Path("/dev/fuse").exists() and os.access("/dev/fuse", os.R_OK | os.W_OK)
@@ -29,19 +30,35 @@ def require_fuse() -> None:
         pytest.skip(reason)
 
 
+both_layouts = pytest.mark.parametrize("mounted", list(Layout), indirect=True)
+"""For a test that takes the fixture `mounted`, if that hands its parameter on to `Mounted`."""
+
+
+def layout_asked(request: pytest.FixtureRequest) -> Layout:
+    """The layout that `both_layouts` asks of a fixture."""
+    return Layout(getattr(request, "param", Layout.VIEWS))
+
+
 class Mounted:
     """A store and where it is mounted. `kill` is SIGKILL; `mount` afterwards goes on with what is there."""
 
     def __init__(
-        self, folder: Path, *, options: Sequence[str] = (), program: Sequence[str] = ("-m", "lighthousefs.daemon")
+        self,
+        folder: Path,
+        *,
+        options: Sequence[str] = (),
+        program: Sequence[str] = ("-m", "lighthousefs.daemon"),
+        layout: Layout = Layout.VIEWS,
     ) -> None:
         require_fuse()
         self.store = folder / "store"
         self.mount_point = folder / "mount"
-        self.current = self.mount_point / "current"
-        self.history = self.mount_point / "history"
+        self.layout = layout
+        self.views = self.mount_point / VIEWS_NAME if layout is Layout.PROJECT else self.mount_point
+        self.current = self.mount_point if layout is Layout.PROJECT else self.mount_point / "current"
+        self.history = self.views / "history"
         self.log = folder / "daemon.log"
-        self._options = list(options)
+        self._options = ["--layout", layout, *options]
         self._program = list(program)
         self.daemon: subprocess.Popen[bytes] | None = None
         self.mount_point.mkdir(exist_ok=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import mmap
 import os
 import subprocess
-from collections.abc import Callable
-from contextlib import suppress
+import sys
+import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -89,16 +90,20 @@ def and_note(call: Callable[[Folder], object], *names: str) -> Callable[[Folder]
     return do
 
 
-def in_child(uid: int, call: Callable[[], object]) -> None:
-    """In a process that is wholly `uid`, as one of another user."""
+def in_child(uid: int, call: Callable[[], object], *, groups: Sequence[int] = ()) -> None:
+    """In a process that is wholly `uid`, as one of another user, with these groups beside its own."""
     child = os.fork()
     if child == 0:
         status = 1
-        with suppress(BaseException):
-            os.setgroups([])
+        try:
+            os.setgroups(groups)
             os.setgid(uid)
             os.setuid(uid)
             call()
             status = 0
-        os._exit(status)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(status)
     assert os.waitpid(child, 0)[1] == 0

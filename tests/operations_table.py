@@ -274,6 +274,10 @@ WRITING = {
         lambda f: os.truncate(f / "f", 1 << 40),
         [wanted("truncated", ino=Ino("f"), size=1 << 40), _closed(0, 0, "truncate")],
     ),
+    "truncate to the same size": Case(
+        lambda f: os.truncate(f / "f", len(DATA)),
+        [wanted("truncated", ino=Ino("f"), size=len(DATA)), _closed(0, 0, "truncate")],
+    ),
     "ftruncate": Case(lambda f: _ftruncate(f, 3), [wanted("truncated", ino=Ino("f"), size=3), _closed(0, 0)]),
     "ftruncate to the same size": Case(
         lambda f: _ftruncate(f, len(DATA)), [wanted("truncated", ino=Ino("f"), size=len(DATA)), _closed(0, 0)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 from lighthousefs.answers import history
@@ -18,16 +20,33 @@ class Project:
     def __init__(self, opened: OpenStore) -> None:
         self.opened = opened
         self.engine = opened.engine
-        self.author = self.engine.author(1000, 1000, 77)
+        self.author = self.engine.author(1000, 1000, 76)
+        self._is_one_process = False
 
     def do(self, command: Command) -> int:
         return self.engine.submit(command, self.author)
 
+    def by_another(self) -> None:
+        """Go on as another process: one that makes many files is told as one that makes many files."""
+        if self._is_one_process:
+            return
+        self.author = self.author._replace(pid=self.author.pid + 1)
+
+    @contextlib.contextmanager
+    def one_process(self) -> Iterator[None]:
+        """Within it all is done by one process of its own."""
+        self.by_another()
+        self._is_one_process = True
+        yield
+        self._is_one_process = False
+
     def make(self, name: bytes, parent: int = ROOT_INO) -> int:
+        self.by_another()
         seq = self.do(CreateFile(parent, name, 0o644, 1000, 1000))
         return self.ino_of(seq)
 
     def make_folder(self, name: bytes, parent: int = ROOT_INO) -> int:
+        self.by_another()
         return self.ino_of(self.do(CreateDirectory(parent, name, 0o755, 1000, 1000)))
 
     def ino_of(self, seq: int) -> int:
@@ -36,7 +55,7 @@ class Project:
         return int(logged.event.fields.ino)
 
     def write(self, ino: int, data: bytes, *, offset: int = 0) -> int:
-        return self.do(Write(ino, offset, data, False, 0, False))
+        return self.do(Write(ino, offset, data, False, 0))
 
     def echo(self, data: bytes, name: bytes, parent: int = ROOT_INO) -> int:
         """`echo data > name`: made, written, closed."""

@@ -1,390 +1,429 @@
-# ruff: noqa: PTH101, PTH102, PTH106, PTH108, PTH116, PTH211
-# Names are bytes here, which pathlib has not.
-"""Random operations done twice, on a plain directory and on a mount: how each ends is compared at once."""
+"""Random steps. What is chosen depends on the seed and on what the plain side showed, so that most steps meet something."""
 
 from __future__ import annotations
 
-import errno
-import mmap
+import fcntl
 import os
 import random
 import stat
-from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any
 
-from difference import RENAME_EXCHANGE, RENAME_NOREPLACE, acting_as, rename_with_flags
+from difference import RENAME_EXCHANGE, RENAME_NOREPLACE, RENAME_WHITEOUT, Tree
+from steps import CWD, LONG_NAME, ROOT, Data, Outcome, Step, Where, is_where
+from system_calls import AT_EACCESS, AT_SYMLINK_NOFOLLOW, F_OFD_GETLK, F_OFD_SETLK, NOW
 
-HANDLES_MAX = 12
+SLOTS = 7
 FILE_BYTES_MAX = 300_000
-NAMES = (b"a", b"b", b"c", b"ab", b"\xff\xfe", b"n" * 255)
-# No set-group-id without the group's x: for that the kernel has a rule of its own in FUSE.
-MODES = (0o644, 0o600, 0o755, 0o4755, 0o2755, 0o6777, 0o1777, 0o000, 0o777, 0o444)
-OTHERS = (1000, 65534)
+PATHS_MAX = 120
+NAMES = (b"a", b"b", b"c", b"ab", b"\xff\xfe", LONG_NAME)
+MODES = (0o644, 0o755, 0o777, 0o777, 0o666, 0o666, 0o600, 0o444, 0o000, 0o640, 0o070, 0o1777, 0o777, 0o666)
+SET_ID_MODES = (0o4755, 0o2755, 0o6777, 0o2644, 0o4644, 0o6711)
+FOLDER_MODES = (0o755, 0o777, 0o777, 0o777, 0o2775, 0o2777, 0o1777, 0o3777, 0o700, 0o750)
+SIZES = (0, 1, 5, 100, 511, 4096, 5000)
+LARGE_SIZES = (66_000, 140_000)
+NEAR = (0, 0, 0, 3, 100, 4095, 4096, 8191, 65_530, 65_536, 131_000)
+FAR = ((1 << 32) + 5, (1 << 40) + 4097, (1 << 43) + 1)
+LARGEST = ((1 << 63) - 1, (1 << 63) - 4096, (1 << 62) + 7, (1 << 44) + 3)
+XATTRS = ("user.a", "user.ab", "user.folder", "trusted.t", "security.t")
+ODD_XATTRS = ("user.", "user", "nothing.a", "system.a", "system.posix_acl_access", "trusted.", "user." + "x" * 251)
+OWNERS = (-1, 0, 1000, 1001)
+GROUPS = (-1, 0, 1000, 1001, 2000, 3000)
+TIMES_S = (0, -1, -86_400 * 365 * 60, 86_400 * 365 * 150, 1_700_000_000)
+FAR_TIMES_S = (-(1 << 34), 1 << 34)
+_CREATING = (0, os.O_CREAT, os.O_CREAT, os.O_CREAT | os.O_EXCL)
+_OPEN_FLAGS = (
+    *((os.O_TRUNC, 0.2), (os.O_APPEND, 0.2), (os.O_NOFOLLOW, 0.1), (os.O_DIRECTORY, 0.05), (os.O_PATH, 0.04)),
+    *((os.O_SYNC, 0.02), (os.O_DSYNC, 0.02), (os.O_DIRECT, 0.06), (os.O_NOATIME, 0.03), (os.O_CLOEXEC, 0.1)),
+)
+
+TOPICS = ("set-id", "far", "largest", "known")
+"""What can be left out: setuid, setgid and capabilities of files; ACLs; offsets far out, and the largest; known differences."""
 
 
-class Pair(NamedTuple):
-    """The same file opened on both sides, by whom. A write counts as the opener's, so he alone writes here."""
+class Generator:
+    """Chooses steps. `topics` are those of TOPICS that take part."""
 
-    plain: int
-    mount: int
-    uid: int
-
-
-class Outcome(NamedTuple):
-    errno: int
-    value: Any
-
-
-class Driver:
-    """Random operations on two roots. What an operation gives is compared at once, trees when asked."""
-
-    def __init__(self, plain: Path, mount: Path, seed: int) -> None:
-        self.roots = (os.fsencode(plain), os.fsencode(mount))
+    def __init__(self, seed: int, processes: int, topics: Iterable[str] = ("far", "known")) -> None:
         self.random = random.Random(seed)
-        self.handles: list[Pair] = []
-        self.folders: list[Pair] = []
-        self.done: list[str] = []
+        self.topics = frozenset(topics)
+        self._processes = processes
+        self._process = 0
+        self._slots: list[dict[int, int]] = []
+        self._paths: list[bytes] = []
+        self._by_kind: dict[int, list[bytes]] = {}
+        self._siblings: dict[bytes, list[bytes]] = {}
+        self._kinds = list(KINDS)
+        self._weights = [KINDS[kind][0] for kind in self._kinds]
+        self.forget_processes()
+
+    def forget_processes(self) -> None:
+        """They were started anew: nothing is open."""
+        self._slots = [{} for _ in range(self._processes)]
+
+    def know(self, tree: Tree) -> None:
+        """The plain side's tree, so that paths which exist are chosen more often."""
+        self._paths = sorted(path for path in tree if path != b".")
+        self._by_kind = {}
+        for path in self._paths:
+            self._by_kind.setdefault(tree[path].kind, []).append(path)
+        groups: dict[bytes, list[bytes]] = {}
+        for path in self._paths:
+            groups.setdefault(tree[path].group, []).append(path)
+        self._siblings = {path: names for names in groups.values() for path in names}
+
+    def learn(self, step: Step, outcome: Outcome) -> None:
+        """What a step on the plain side gave."""
+        if outcome.errno == 0 and step.kind in ("open", "dup", "receive"):
+            slot = step.arguments[1] if step.kind == "dup" else step.arguments[0]
+            self._slots[step.process][slot] = outcome.value
+        elif step.kind == "close":
+            self._slots[step.process].pop(step.arguments[0], None)
+
+    def steps(self, amount: int) -> list[Step]:
+        """The next steps; those of one process come in runs."""
+        chosen: list[Step] = []
+        while len(chosen) < amount:
+            if self.random.random() < 0.15:
+                self._process = self.random.randrange(self._processes)
+            step = self._step()
+            if step is not None:
+                chosen.append(step)
+        return chosen
+
+    def _step(self) -> Step | None:
+        if len(self._paths) > PATHS_MAX:
+            self._paths, self._by_kind = [], {}
+            return self._made("clear", ((ROOT, self.name()),), 0)
+        kind = self.random.choices(self._kinds, self._weights)[0]
+        _weight, topic, choose = KINDS[kind]
+        arguments = choose(self) if topic is None or topic in self.topics else None
+        if arguments is None:
+            return None
+        privileged = kind in ("mknod", "chown", "fchown", "clear", "link_slot")
+        # The first fallocate of a mount takes set-id bits away before the kernel learns that there is none.
+        return self._made(kind, arguments, 0 if kind == "allocate" else self.user(0.7 if privileged else 0.6))
+
+    def _made(self, kind: str, arguments: tuple[Any, ...], user: int) -> Step:
+        watch: list[bytes | int] = []
+        if self.random.random() < 0.8:
+            for argument in arguments:
+                if is_where(argument):
+                    watch += self._watched(*argument)
+            if arguments and isinstance(arguments[0], int) and kind != "umask":
+                watch.append(arguments[0])
+            if kind in ("sendfile", "copy_range"):
+                watch.append(arguments[1])
+            if watch and self._paths:
+                watch.append(b"/" + self.random.choice(self._paths))
+        return Step(self._process, user, kind.removesuffix("_folder"), arguments, tuple(watch))
+
+    def _watched(self, base: int, path: bytes) -> list[bytes | int]:
+        """A path, the folder it is in, and another name of the same file."""
+        if base >= 0:
+            return [base]
+        start = b"/" if base == ROOT else b""
+        found: list[bytes | int] = [start + path, start + path.rpartition(b"/")[0] or b"."]
+        siblings = self._siblings.get(path, ())
+        return found + [b"/" + name for name in siblings if name != path][:1]
 
     # Choosing
+
+    def user(self, root: float) -> int:
+        return 0 if self.random.random() < root else self.random.choice((1000, 1001))
 
     def name(self) -> bytes:
         return self.random.choice(NAMES)
 
-    def path(self) -> bytes:
-        depth = self.random.choice((1, 1, 2, 2, 2, 3))
-        return b"/".join(self.name() for _ in range(depth))
+    def path(self, kind: int = 0) -> bytes:
+        """Most likely of something that exists, and is of this kind."""
+        chance = self.random.random()
+        fitting, folders = self._by_kind.get(kind), self._by_kind.get(stat.S_IFDIR)
+        if fitting and chance < 0.7:
+            path = self.random.choice(fitting)
+        elif self._paths and chance < 0.8:
+            path = self.random.choice(self._paths)
+        elif folders and chance < 0.93:
+            path = self.random.choice(folders) + b"/" + self.name()
+        else:
+            path = b"/".join(self.name() for _ in range(self.random.choice((1, 1, 2, 2, 2, 3))))
+        return path if self.random.random() > 0.03 else self._odd(path)
 
-    def data(self) -> bytes:
-        size = self.random.choice((0, 1, 5, 100, 4096, 5000, 66_000, 140_000))
-        return self.random.randbytes(size)
+    def _odd(self, path: bytes) -> bytes:
+        """What looks odd at the end or in the middle, too long a name, too long a path."""
+        return self.random.choice(
+            (
+                path + b"/",
+                path + b"/.",
+                path + b"/..",
+                b"./" + path,
+                path + b"//" + self.name(),
+                path + b"/../" + self.name(),
+                path.rpartition(b"/")[0] + b"/" + b"N" * 256,
+                path + b"/x" * 2100,
+                path + b"/." * 1000 + b"/b",
+            )
+        )
+
+    def where(self, kind: int = 0) -> Where:
+        chance = self.random.random()
+        if chance < 0.75:
+            return ROOT, self.path(kind)
+        if chance < 0.87:
+            return CWD, self.random.choice((self.name(), self.name(), b".", b"..", self.path()))
+        folders = self._of_kind(stat.S_IFDIR)
+        return (self.random.choice(folders), self.name()) if folders else (ROOT, self.path())
+
+    def new_where(self) -> Where:
+        """Most likely of something that is not there."""
+        where = self.where()
+        if where[0] != ROOT or not self.likely(0.8):
+            return where
+        folder = self.random.choice((b"", *self._by_kind.get(stat.S_IFDIR, ())))
+        path = (folder + b"/" if folder else b"") + self.name()
+        return (ROOT, path) if path not in self._siblings or self.likely(0.3) else self.new_where()
+
+    def plain_where(self, kind: int = 0) -> Where:
+        """For calls that know no folder descriptor."""
+        where = self.where(kind)
+        return where if where[0] < 0 else (ROOT, self.path(kind))
+
+    def _of_kind(self, kind: int) -> list[int]:
+        return [slot for slot, known in self._slots[self._process].items() if known == kind]
+
+    def slot(self) -> int | None:
+        """An open descriptor, most likely of a file."""
+        known = self._slots[self._process]
+        files = self._of_kind(stat.S_IFREG)
+        if files and self.random.random() < 0.85:
+            return self.random.choice(files)
+        return self.random.choice(list(known)) if known else None
+
+    def file_slot(self) -> int | None:
+        files = self._of_kind(stat.S_IFREG)
+        return self.random.choice(files) if files else None
+
+    def free_slot(self) -> int | None:
+        known = self._slots[self._process]
+        free = [slot for slot in range(SLOTS) if slot not in known]
+        return free[0] if free else None
+
+    def mode(self) -> int:
+        return self.random.choice(MODES + SET_ID_MODES if "set-id" in self.topics else MODES)
+
+    def data(self) -> Data:
+        size = self.random.choice(LARGE_SIZES if self.random.random() < 0.06 else SIZES)
+        return self.random.randrange(1 << 30), size
 
     def offset(self) -> int:
-        return self.random.choice((0, 0, 3, 4095, 65_530, 65_536, 131_000, self.random.randrange(FILE_BYTES_MAX // 2)))
+        chance = self.random.random()
+        if chance < 0.03 and "far" in self.topics:
+            return self.random.choice(FAR)
+        if chance < 0.04 and "largest" in self.topics:
+            return self.random.choice(LARGEST)
+        return self.random.choice((*NEAR, self.random.randrange(FILE_BYTES_MAX // 2)))
 
-    def handle(self) -> Pair | None:
-        return self.random.choice(self.handles) if self.handles else None
+    def maybe_offset(self, given: float = 0.5) -> int | None:
+        return self.offset() if self.random.random() < given else None
 
-    # Doing
+    def time(self) -> int | None:
+        chance = self.random.random()
+        if chance < 0.15:
+            return None
+        if chance < 0.3:
+            return NOW
+        if chance < 0.34 and "known" in self.topics:
+            return self.random.choice(FAR_TIMES_S) * 10**9
+        return self.random.choice(TIMES_S) * 10**9 + self.random.randrange(10**9)
 
-    def both(self, what: str, call: Callable[[int], Any], *, uid: int = 0) -> tuple[Outcome, Outcome]:
-        """`call(side)` for the plain directory (0), then for the mount (1); both must end alike."""
-        outcomes = []
-        for side in (0, 1):
-            try:
-                with acting_as(uid):
-                    outcomes.append(Outcome(0, call(side)))
-            except OSError as error:
-                outcomes.append(Outcome(error.errno or -1, None))
-        self.done.append(f"{what} as {uid}: {_word(outcomes[0])}".replace("n" * 255, "N"))
-        plain, mount = outcomes
-        assert plain.errno == mount.errno, self.story(f"{what}: {_word(plain)} there, {_word(mount)} here")
-        return plain, mount
+    def xattr(self) -> str:
+        return self.random.choice(ODD_XATTRS if self.random.random() < 0.08 else XATTRS)
 
-    def same(self, what: str, call: Callable[[int], Any], *, uid: int = 0) -> None:
-        """As `both`, and the values are the same too."""
-        plain, mount = self.both(what, call, uid=uid)
-        assert plain == mount, self.story(f"{what}: {plain.value!r:.200} there, {mount.value!r:.200} here")
+    def xattr_place(self) -> Where | int:
+        slot = self.slot() if self.random.random() < 0.25 else None
+        return self.plain_where() if slot is None else slot
 
-    def story(self, wrong: str) -> str:
-        return wrong + "\nafter\n" + "\n".join(self.done[-80:])
-
-    def at(self, side: int, path: bytes) -> bytes:
-        return self.roots[side] + b"/" + path
-
-    def step(self) -> None:
-        """One random operation."""
-        kinds = list(_OPERATIONS)
-        operation = self.random.choices(kinds, [_OPERATIONS[kind] for kind in kinds])[0]
-        operation(self)
-
-    def close(self) -> None:
-        for pair in self.handles + self.folders:
-            os.close(pair.plain)
-            with suppress(OSError):  # Its daemon may have been killed.
-                os.close(pair.mount)
-        self.handles.clear()
-        self.folders.clear()
+    def likely(self, chance: float = 0.5) -> bool:
+        return self.random.random() < chance
 
 
-def _word(outcome: Outcome) -> str:
-    return errno.errorcode.get(outcome.errno, str(outcome.errno)) if outcome.errno else "done"
+Arguments = tuple[Any, ...] | None
 
 
-def _someone(d: Driver) -> int:
-    return d.random.choice((0, 0, 0, *OTHERS))
+def _open(g: Generator) -> Arguments:
+    slot = g.free_slot()
+    if slot is None:
+        return None
+    flags = g.random.choice((os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_RDWR)) | g.random.choice(_CREATING)
+    for flag, chance in _OPEN_FLAGS:
+        flags |= flag if g.likely(chance) else 0
+    where = g.new_where() if flags & os.O_CREAT and g.likely() else g.where(stat.S_IFREG)
+    return slot, where, flags | os.O_NONBLOCK, g.mode()
 
 
-# Operations: each chooses its arguments once, then does the same on both sides.
-
-
-def op_open(d: Driver) -> None:
-    path, mode, uid = d.path(), d.random.choice(MODES), _someone(d)
-    flags = d.random.choice((os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_RDWR)) | os.O_NONBLOCK
-    for extra in (os.O_CREAT, os.O_CREAT, os.O_CREAT, os.O_EXCL, os.O_TRUNC, os.O_APPEND, os.O_NOFOLLOW):
-        flags |= extra if d.random.random() < 0.3 else 0
-    opened = d.both(f"open {path!r} {flags:o} {mode:o}", lambda s: os.open(d.at(s, path), flags, mode), uid=uid)
-    if not opened[0].errno:
-        d.handles.append(Pair(opened[0].value, opened[1].value, uid))
-    if len(d.handles) > HANDLES_MAX:
-        op_close(d)
-
-
-def op_close(d: Driver) -> None:
-    if d.handles:
-        pair = d.handles.pop(d.random.randrange(len(d.handles)))
-        d.same(f"close {pair}", lambda s: os.close(pair[s]))
-
-
-def op_create_whole(d: Driver) -> None:
-    path, data = d.path(), d.data()
-
-    def create(side: int) -> None:
-        with open(d.at(side, path), "wb", opener=lambda p, f: os.open(p, f | os.O_NONBLOCK, 0o666)) as file:
-            file.write(data)
-
-    d.same(f"write whole {path!r} {len(data)}", create, uid=_someone(d))
-
-
-def op_write(d: Driver) -> None:
-    pair = d.handle()
-    if pair is None:
-        return
-    data, offset = d.data(), d.offset()
-    if d.random.random() < 0.5:
-        d.same(f"pwrite {pair} {len(data)} at {offset}", lambda s: os.pwrite(pair[s], data, offset), uid=pair.uid)
-    elif os.fstat(pair.plain).st_size < FILE_BYTES_MAX:
-        d.same(f"write {pair} {len(data)}", lambda s: os.write(pair[s], data), uid=pair.uid)
-
-
-def op_read(d: Driver) -> None:
-    pair, offset, length = d.handle(), d.offset(), d.random.choice((1, 100, 4096, 70_000, 400_000))
-    if pair is not None:
-        d.same(f"pread {pair} {length} at {offset}", lambda s: os.pread(pair[s], length, offset))
-
-
-def op_seek(d: Driver) -> None:
-    pair, offset, whence = d.handle(), d.offset(), d.random.choice((os.SEEK_SET, os.SEEK_CUR, os.SEEK_END))
-    # What a position in a folder means is each file system's own affair.
-    if pair is not None and stat.S_ISREG(os.fstat(pair.plain).st_mode):
-        d.same(f"lseek {pair} {offset} {whence}", lambda s: os.lseek(pair[s], offset, whence))
-
-
-def op_map(d: Driver) -> None:
-    """A shared mapping of an open file is changed and written back."""
-    pair, mark = d.handle(), d.random.randbytes(7)
-    if pair is None or not stat.S_ISREG(os.fstat(pair.plain).st_mode) or os.fstat(pair.plain).st_size < 10:
-        return
-    at = d.random.randrange(os.fstat(pair.plain).st_size - 7)
-
-    def change(side: int) -> bytes:
-        with mmap.mmap(pair[side], 0, mmap.MAP_SHARED, mmap.PROT_READ | mmap.PROT_WRITE) as mapping:
-            before = bytes(mapping[at : at + 7])
-            mapping[at : at + 7] = mark
-            mapping.flush()
-            return before
-
-    d.same(f"map {pair} {at}", change, uid=pair.uid)
-
-
-def op_fstat(d: Driver) -> None:
-    pair = d.handle()
-    if pair is not None:
-        d.same(f"fstat {pair}", lambda s: _seen(os.fstat(pair[s])))
-
-
-def op_ftruncate(d: Driver) -> None:
-    pair, size = d.handle(), d.offset()
-    if pair is not None:
-        d.same(f"ftruncate {pair} {size}", lambda s: os.ftruncate(pair[s], size), uid=pair.uid)
-
-
-def op_fchange(d: Driver) -> None:
-    """fchmod, fchown, futimens or fsync of an open file, which may have no name any more."""
-    pair, mode, uid, who = d.handle(), d.random.choice(MODES), d.random.choice((-1, 0, *OTHERS)), _someone(d)
-    ns = (d.random.randrange(1 << 60), d.random.randrange(1 << 60))
-    if pair is None or _is_nameless_special(pair):
-        return
-    calls: tuple[Callable[[int], Any], ...] = (
-        lambda s: os.fchmod(pair[s], mode),
-        lambda s: os.fchown(pair[s], uid, -1),
-        lambda s: os.utime(pair[s], ns=ns),
-        lambda s: os.fsync(pair[s]),
+def _open_folder(g: Generator) -> Arguments:
+    slot = g.free_slot()
+    return (
+        None
+        if slot is None
+        else (slot, g.where(stat.S_IFDIR), os.O_RDONLY | os.O_DIRECTORY | g.random.choice((0, os.O_PATH)), 0)
     )
-    which = d.random.randrange(len(calls))
-    d.same(f"fchange {which} {pair} {mode:o} {uid}", calls[which], uid=who)
 
 
-def _is_nameless_special(pair: Pair) -> bool:
-    """A FIFO or folder that lost its name while open: the daemon does not see who has it open, it is gone."""
-    seen = os.fstat(pair.plain)
-    return seen.st_nlink == 0 and not stat.S_ISREG(seen.st_mode)
+def _close(g: Generator) -> Arguments:
+    # Seldom while little is open, always once all is.
+    open_slots = list(g._slots[g._process])
+    if not open_slots or (g.free_slot() is not None and g.likely(0.6)):
+        return None
+    return (g.random.choice(open_slots),)
 
 
-def op_make(d: Driver) -> None:
-    path, mode, uid = d.path(), d.random.choice((0o755, 0o777, 0o2775, 0o1777, 0o700)), _someone(d)
-    d.same(f"mkdir {path!r} {mode:o}", lambda s: os.mkdir(d.at(s, path), mode), uid=uid)
-    d.same(f"chmod {path!r} {mode:o}", lambda s: os.chmod(d.at(s, path), mode), uid=uid)
+def _with(slot: int | None, *more: Any) -> Arguments:
+    return None if slot is None else (slot, *more)
 
 
-def op_mknod(d: Driver) -> None:
-    path, uid = d.path(), _someone(d)
-    # No devices: a FUSE mount is `nodev`, they are made but cannot be opened.
-    kind = d.random.choice((stat.S_IFIFO, stat.S_IFREG, stat.S_IFSOCK))
-    d.same(f"mknod {path!r} {kind:o}", lambda s: os.mknod(d.at(s, path), kind | 0o640), uid=uid)
+def _two(g: Generator, *more: Any) -> Arguments:
+    one, other = g.file_slot(), g.file_slot()
+    return None if one is None or other is None else (one, other, *more)
 
 
-def op_symlink(d: Driver) -> None:
-    path, target, uid = d.path(), d.random.choice((d.path(), b".", b"nowhere", b"a/../b", b"x" * 2000)), _someone(d)
-    d.same(f"symlink {target!r:.40} {path!r}", lambda s: os.symlink(target, d.at(s, path)), uid=uid)
+def _dup(g: Generator) -> Arguments:
+    slot, new = g.slot(), g.free_slot()
+    return None if slot is None or new is None else (slot, new)
 
 
-def op_readlink(d: Driver) -> None:
-    path = d.path()
-    d.same(f"readlink {path!r}", lambda s: os.readlink(d.at(s, path)))
+def _writev(g: Generator) -> Arguments:
+    offset = g.maybe_offset()
+    flags = g.random.choice((0, 0, os.RWF_APPEND, os.RWF_DSYNC, os.RWF_SYNC)) if offset is not None else 0
+    return _with(g.slot(), tuple(g.data() for _ in range(g.random.randrange(4))), offset, flags)
 
 
-def op_link(d: Driver) -> None:
-    old, new, uid = d.path(), d.path(), _someone(d)
-    d.same(f"link {old!r} {new!r}", lambda s: os.link(d.at(s, old), d.at(s, new), follow_symlinks=False), uid=uid)
+def _seek(g: Generator) -> Arguments:
+    # From a far place or end it would go beyond what ext4 can have (known_differences: largest file).
+    whence = g.random.randrange(3)
+    return _with(g.file_slot(), g.random.choice(NEAR) if whence else g.offset(), whence)
 
 
-def op_link_of_handle(d: Driver) -> None:
-    """linkat by /proc/self/fd: a file without a name does not get one again."""
-    pair, new = d.handle(), d.path()
-    if pair is not None:
-        d.same(f"link {pair} {new!r}", lambda s: os.link(f"/proc/self/fd/{pair[s]}".encode(), d.at(s, new)))
-
-
-def op_unlink(d: Driver) -> None:
-    path, uid = d.path(), _someone(d)
-    d.same(f"unlink {path!r}", lambda s: os.unlink(d.at(s, path)), uid=uid)
-
-
-def op_rmdir(d: Driver) -> None:
-    path, uid = d.path(), _someone(d)
-    d.same(f"rmdir {path!r}", lambda s: os.rmdir(d.at(s, path)), uid=uid)
-
-
-def op_rename(d: Driver) -> None:
-    old, new, uid = d.path(), d.path(), _someone(d)
-    flags = d.random.choice((0, 0, 0, RENAME_NOREPLACE, RENAME_EXCHANGE, RENAME_NOREPLACE | RENAME_EXCHANGE, 8))
-    d.same(f"rename {flags} {old!r} {new!r}", lambda s: rename_with_flags(d.at(s, old), d.at(s, new), flags), uid=uid)
-
-
-def op_truncate(d: Driver) -> None:
-    path, size, uid = d.path(), d.offset(), _someone(d)
-    d.same(f"truncate {path!r} {size}", lambda s: os.truncate(d.at(s, path), size), uid=uid)
-
-
-def op_chmod(d: Driver) -> None:
-    path, mode, uid = d.path(), d.random.choice(MODES), _someone(d)
-    d.same(f"chmod {path!r} {mode:o}", lambda s: os.chmod(d.at(s, path), mode), uid=uid)
-
-
-def op_chown(d: Driver) -> None:
-    path, who = d.path(), _someone(d)
-    uid, gid = d.random.choice((-1, 0, *OTHERS)), d.random.choice((-1, 0, *OTHERS))
-    d.same(f"chown {path!r} {uid} {gid}", lambda s: os.chown(d.at(s, path), uid, gid, follow_symlinks=False), uid=who)
-
-
-def op_utime(d: Driver) -> None:
-    path, follow, uid = d.path(), d.random.random() < 0.5, _someone(d)
-    ns = (d.random.randrange(1 << 60), d.random.randrange(1 << 60))
-
-    def change(side: int) -> int:
-        # Only the mtime: on the plain side walking the path may already have moved the atime of a link in it.
-        os.utime(d.at(side, path), ns=ns, follow_symlinks=follow)
-        return os.stat(d.at(side, path), follow_symlinks=follow).st_mtime_ns
-
-    d.same(f"utime {path!r} {follow}", change, uid=uid)
-
-
-def op_xattr(d: Driver) -> None:
-    path, name, uid = d.path(), d.random.choice(("user.a", "user.ab", "trusted.t")), _someone(d)
-    value, flags = d.random.randbytes(d.random.choice((0, 3, 60))), d.random.choice((0, 0, 1, 2))
-    calls: tuple[Callable[[int], Any], ...] = (
-        lambda s: os.setxattr(d.at(s, path), name, value, flags),
-        lambda s: os.removexattr(d.at(s, path), name),
-        lambda s: os.getxattr(d.at(s, path), name),
-        lambda s: sorted(os.listxattr(d.at(s, path))),
+def _mknod(g: Generator) -> Arguments:
+    kind = g.random.choice((stat.S_IFIFO, stat.S_IFIFO, stat.S_IFREG, stat.S_IFSOCK, stat.S_IFCHR, stat.S_IFBLK))
+    device = (
+        os.makedev(g.random.choice((1, 250)), g.random.choice((3, 77_000)))
+        if kind in (stat.S_IFCHR, stat.S_IFBLK)
+        else 0
     )
-    which = d.random.choice((0, 0, 0, 1, 2, 3))
-    d.same(f"xattr {which} {path!r} {name} {flags}", calls[which], uid=uid)
+    return g.new_where(), kind | g.mode(), device
 
 
-def op_look(d: Driver) -> None:
-    path, follow, uid = d.path(), d.random.random() < 0.5, _someone(d)
-    d.same(f"stat {path!r}", lambda s: _seen(os.stat(d.at(s, path), follow_symlinks=follow)), uid=uid)
-    d.same(f"listdir {path!r}", lambda s: sorted(os.listdir(d.at(s, path))), uid=uid)
-
-
-def op_open_folder(d: Driver) -> None:
-    path = d.path()
-    opened = d.both(f"open folder {path!r}", lambda s: os.open(d.at(s, path), os.O_RDONLY | os.O_DIRECTORY))
-    if not opened[0].errno:
-        d.folders.append(Pair(opened[0].value, opened[1].value, 0))
-    if len(d.folders) > 4:
-        pair = d.folders.pop(0)
-        d.same(f"close folder {pair}", lambda s: os.close(pair[s]))
-
-
-def op_in_folder(d: Driver) -> None:
-    """Something relative to an open folder, which may have been renamed or removed since."""
-    if not d.folders:
-        return
-    pair, name = d.random.choice(d.folders), d.name()
-    calls: tuple[Callable[[int], Any], ...] = (
-        lambda s: os.mkdir(name, dir_fd=pair[s]),
-        lambda s: sorted(os.listdir(pair[s])),
-        lambda s: _seen(os.fstat(pair[s])),
-        lambda s: _seen(os.stat(name, dir_fd=pair[s], follow_symlinks=False)),
-        lambda s: os.close(os.open(name, os.O_CREAT | os.O_WRONLY | os.O_NONBLOCK, 0o644, dir_fd=pair[s])),
-        lambda s: os.unlink(name, dir_fd=pair[s]),
-        lambda s: os.rmdir(name, dir_fd=pair[s]),
-        lambda s: _seen(
-            os.stat("." if os.path.samestat(os.fstat(pair[s]), os.stat(d.roots[s])) else "..", dir_fd=pair[s])
-        ),
-        lambda s: os.fchmod(pair[s], 0o751),
-        lambda s: os.setxattr(pair[s], "user.folder", name),
+def _symlink(g: Generator) -> Arguments:
+    target = g.random.choice(
+        (g.path(), b"/" + g.path(), g.path(), b".", b"..", b"nowhere", b"a/../b", b"x" * 2000, b"")
     )
-    # A folder without a name takes no changes any more: it can be looked at as long as it is open.
-    which = d.random.randrange(len(calls) if os.fstat(pair.plain).st_nlink else 8)
-    d.same(f"in folder {pair} {which} {name!r}", calls[which])
+    return target, g.new_where()
 
 
-def _seen(seen: os.stat_result) -> tuple[int, ...]:
-    size = 0 if stat.S_ISDIR(seen.st_mode) else seen.st_size
-    return seen.st_mode, seen.st_uid, seen.st_gid, seen.st_nlink, size, seen.st_rdev
+def _rename(g: Generator) -> Arguments:
+    flags = g.random.choice((0,) * 12 + (RENAME_NOREPLACE, RENAME_NOREPLACE, *(RENAME_EXCHANGE,) * 4, 3, 8))
+    if g.likely(0.03) and "known" in g.topics:
+        flags |= RENAME_WHITEOUT
+    return g.where(), g.new_where() if g.likely() else g.where(), flags
 
 
-_OPERATIONS: dict[Callable[[Driver], None], int] = {
-    op_open: 10,
-    op_close: 4,
-    op_create_whole: 6,
-    op_write: 10,
-    op_read: 4,
-    op_seek: 2,
-    op_map: 3,
-    op_fstat: 2,
-    op_ftruncate: 4,
-    op_fchange: 4,
-    op_make: 7,
-    op_mknod: 2,
-    op_symlink: 3,
-    op_readlink: 1,
-    op_link: 5,
-    op_link_of_handle: 1,
-    op_unlink: 5,
-    op_rmdir: 3,
-    op_rename: 12,
-    op_truncate: 3,
-    op_chmod: 3,
-    op_chown: 3,
-    op_utime: 3,
-    op_xattr: 5,
-    op_look: 4,
-    op_open_folder: 2,
-    op_in_folder: 4,
+def _set_xattr(g: Generator) -> Arguments:
+    name, data = g.xattr(), (g.random.randrange(1 << 30), g.random.choice((0, 3, 60, 300)))
+    if g.likely(0.02):
+        data = (0, 65_537)
+    if "set-id" in g.topics and g.likely(0.1):
+        return g.xattr_place(), "security.capability", _CAPABILITY, 0, True
+    return g.xattr_place(), name, data, g.random.choice((0, 0, 1, 2)), g.likely()
+
+
+_CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")
+"""VFS_CAP_REVISION_2, effective, cap_net_bind_service."""
+
+
+def _lock(g: Generator) -> tuple[int, int, int, int]:
+    own = g.likely()
+    command = F_OFD_SETLK if own else fcntl.F_SETLK
+    kind = g.random.choice((fcntl.F_RDLCK, fcntl.F_WRLCK, fcntl.F_UNLCK))
+    return command, kind, g.random.choice((0, 5, 100)), g.random.choice((0, 1, 50))
+
+
+def _get_lock(g: Generator) -> tuple[int, int, int, int]:
+    kind = g.random.choice((fcntl.F_RDLCK, fcntl.F_WRLCK))
+    return g.random.choice((F_OFD_GETLK, fcntl.F_GETLK)), kind, g.random.choice((0, 60)), g.random.choice((0, 10))
+
+
+KINDS: dict[str, tuple[int, str | None, Callable[[Generator], Arguments]]] = {
+    "open": (26, None, _open),
+    "open_folder": (4, None, _open_folder),
+    "close": (18, None, _close),
+    "dup": (2, None, _dup),
+    "send": (2, None, lambda g: _with(g.slot(), g.random.randrange(g._processes))),
+    "receive": (2, None, lambda g: _with(g.free_slot())),
+    "set_append": (1, None, lambda g: _with(g.file_slot(), g.likely())),
+    "read": (9, None, lambda g: _with(g.slot(), g.random.choice((0, 1, 100, 4096, 70_000, 400_000)), g.maybe_offset())),
+    "readv": (2, None, lambda g: _with(g.slot(), (1, 100, 5000)[: g.random.randrange(4)], g.maybe_offset())),
+    "write": (20, None, lambda g: _with(g.slot(), g.data(), g.maybe_offset())),
+    "writev": (3, None, _writev),
+    "write_whole": (10, None, lambda g: (g.where(stat.S_IFREG), g.data(), g.random.choice((os.O_TRUNC, os.O_APPEND)))),
+    "read_whole": (3, None, lambda g: (g.plain_where(stat.S_IFREG),)),
+    "sendfile": (2, None, lambda g: _two(g, g.maybe_offset(), g.random.choice((0, 1, 5000, 200_000)))),
+    "copy_range": (3, None, lambda g: _two(g, g.random.choice((1, 5000, 200_000)), g.maybe_offset(), g.maybe_offset())),
+    "seek": (4, None, _seek),
+    "truncate": (5, None, lambda g: (g.plain_where(stat.S_IFREG), g.offset())),
+    "ftruncate": (6, None, lambda g: _with(g.slot(), g.offset())),
+    "map_write": (
+        6,
+        None,
+        lambda g: _with(g.file_slot(), g.offset(), (g.random.randrange(99), 7), g.likely(0.2), g.likely()),
+    ),
+    "map_read": (3, None, lambda g: _with(g.file_slot(), g.offset(), g.random.choice((1, 5000)))),
+    "sync": (1, None, lambda g: _with(g.slot(), g.likely())),
+    "mkdir": (14, None, lambda g: (g.new_where(), g.random.choice(FOLDER_MODES))),
+    "mknod": (4, None, _mknod),
+    "symlink": (6, None, _symlink),
+    "readlink": (2, None, lambda g: (g.where(stat.S_IFLNK),)),
+    "link": (9, None, lambda g: (g.where(stat.S_IFREG), g.new_where(), g.likely(0.2))),
+    "link_slot": (2, None, lambda g: _with(g.slot(), g.where())),
+    "unlink": (10, None, lambda g: (g.where(g.random.choice((stat.S_IFREG, stat.S_IFREG, stat.S_IFLNK, 0))),)),
+    "rmdir": (6, None, lambda g: (g.where(stat.S_IFDIR),)),
+    "rename": (24, None, _rename),
+    "clear": (1, None, lambda g: ((ROOT, g.name()),)),
+    "chmod": (8, None, lambda g: (g.where(), g.mode())),
+    "chmod_link": (1, None, lambda g: (g.where(), g.mode())),
+    "fchmod": (3, None, lambda g: _with(g.slot(), g.mode())),
+    "chown": (7, None, lambda g: (g.where(), g.random.choice(OWNERS), g.random.choice(GROUPS), g.likely())),
+    "fchown": (3, None, lambda g: _with(g.slot(), g.random.choice(OWNERS), g.random.choice(GROUPS))),
+    "times": (6, None, lambda g: (g.where(), g.time(), g.time(), g.likely())),
+    "ftimes": (2, None, lambda g: _with(g.slot(), g.time(), g.time())),
+    "set_xattr": (8, None, _set_xattr),
+    "remove_xattr": (3, None, lambda g: (g.xattr_place(), g.xattr(), g.likely())),
+    "get_xattr": (3, None, lambda g: (g.xattr_place(), g.xattr(), g.likely())),
+    "list_xattrs": (2, None, lambda g: (g.xattr_place(), g.likely())),
+    "stat": (6, None, lambda g: (g.where(), g.likely())),
+    "fstat": (3, None, lambda g: _with(g.slot())),
+    "access": (
+        4,
+        None,
+        lambda g: (g.where(), g.random.randrange(8), g.random.choice((0, AT_EACCESS, AT_SYMLINK_NOFOLLOW))),
+    ),
+    "list": (3, None, lambda g: (g.where(stat.S_IFDIR), g.random.choice((300, 600, 32_768)), g.random.randrange(9))),
+    "list_slot": (2, None, lambda g: _with(g.slot())),
+    "umask": (1, None, lambda g: (g.random.choice((0, 0, 0o022, 0o077, 0o027)),)),
+    "chdir": (3, None, lambda g: (g.plain_where(stat.S_IFDIR),)),
+    "fchdir": (1, None, lambda g: _with(g.slot())),
+    "getcwd": (1, None, lambda _g: ()),
+    "flock": (3, None, lambda g: _with(g.slot(), g.random.choice((fcntl.LOCK_SH, fcntl.LOCK_EX, fcntl.LOCK_UN)))),
+    "lock": (3, None, lambda g: _with(g.slot(), *_lock(g))),
+    "get_lock": (2, None, lambda g: _with(g.slot(), *_get_lock(g))),
+    "allocate": (1, "known", lambda g: _with(g.file_slot(), g.random.choice((0, 1, 3)), g.offset(), 5000)),
+    "temporary": (1, "known", lambda g: (g.where(), 0o600)),
+    "seek_data": (
+        1,
+        "known",
+        lambda g: _with(g.file_slot(), g.offset(), g.random.choice((os.SEEK_DATA, os.SEEK_HOLE))),
+    ),
+    "get_flags": (1, "known", lambda g: _with(g.file_slot())),
+    "reflink": (1, "known", lambda g: _two(g)),
 }
+"""Kind → (how often, the topic it belongs to, what chooses its arguments or None if there is nothing to work on)."""

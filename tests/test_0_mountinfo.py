@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -227,6 +228,9 @@ def standing(point: Path, how: str) -> Iterator[subprocess.Popen[bytes]]:
             process = subprocess.Popen(["sleep", "99"], stdin=file)
     else:
         process = subprocess.Popen(["sleep", "99"], cwd=point)
+    # A child that is being started still has its parent's name for a moment.
+    while how != "mapping" and (Path("/proc") / str(process.pid) / "comm").read_text() != "sleep\n":
+        time.sleep(0.001)
     try:
         yield process
     finally:

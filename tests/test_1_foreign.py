@@ -162,8 +162,8 @@ def test_a_segment_that_does_not_follow(field: int, value: int, long: Ledger) ->
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        (4, 4, r"record kind 4, but .* knows 1, 2, 3"),
-        (4, 9, r"record kind 9, but .* knows 1, 2, 3"),
+        (4, 5, r"record kind 5, but .* knows 1, 2, 3, 4"),
+        (4, 9, r"record kind 9, but .* knows 1, 2, 3, 4"),
         (6, 1, r"record codec 1, but .* knows 0"),
         (7, 2, r"record version 2, but .* knows 1"),
         (8, 5, r"record key id 5, but .* knows 0"),

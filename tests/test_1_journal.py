@@ -17,7 +17,7 @@ from journal_ledger import STORE, Ledger, files_of, filler, payload, scanned
 from lighthousefs.errors import Damaged, ReadOnlyStore
 from lighthousefs.storage.journal import Journal
 from lighthousefs.storage.record import EVENT_META_BYTES, HEADER_BYTES, Encoder, frame_events, position, record_bytes
-from lighthousefs.storage.scan import CleanEnd, Scan
+from lighthousefs.storage.scan import CleanEnd, PayloadPlace, Scan
 from lighthousefs.storage.segment import DESCRIPTORS_MAX, FileCalls, SegmentReader, segment_name
 
 GOLDEN_SEGMENT = (
@@ -216,6 +216,7 @@ def test_descriptors_stay_few(tmp_path: Path) -> None:
     places = [place for group in Scan(folder, STORE, known_synced=None).groups() for place in group.payloads]
     for _ in range(2):
         for place, written in zip(places, ledger.written, strict=True):
+            assert isinstance(place, PayloadPlace)
             assert ledger.journal.read(place.segment, place.offset, place.length) == written.contents[0][1]
     assert len(open_in(folder)) <= DESCRIPTORS_MAX + 2
     ledger.journal.close()

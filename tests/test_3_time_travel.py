@@ -78,9 +78,9 @@ def test_contents_of_one_file(
         commands: list[c.Command] = []
         for number, (what, at, length) in enumerate(edits, 1):
             if what == "cut":
-                commands.append(c.Truncate(ino, at, 0, False))
+                commands.append(c.Truncate(ino, at, 0))
             else:
-                commands.append(c.Write(ino, at, bytes([number]) * length, what == "append", 0, False))
+                commands.append(c.Write(ino, at, bytes([number]) * length, what == "append", 0))
         if batched:
             driver.submit_batch(commands, author)
         else:
@@ -122,8 +122,8 @@ def test_a_batch_with_contents_over_several_segments(driver: Driver) -> None:
     author = driver.author(2)
     ino = driver.model.next_ino
     commands: list[c.Command] = [c.CreateFile(ROOT_INO, b"big", 0o644, 0, 0)]
-    commands += [c.Write(ino, at * 100_000, bytes([at + 1]) * 150_000, False, 0, False) for at in range(6)]
-    commands += [c.Truncate(ino, 130_000, 0, False), c.Rename(ROOT_INO, b"big", ROOT_INO, b"small")]
+    commands += [c.Write(ino, at * 100_000, bytes([at + 1]) * 150_000, False, 0) for at in range(6)]
+    commands += [c.Truncate(ino, 130_000, 0), c.Rename(ROOT_INO, b"big", ROOT_INO, b"small")]
     commands += [c.ChangeAttributes(ino, mode=0o644), c.CloseVersion(ino, 0, 5, "close")]
     driver.wall.now += 1_000
     seqs = driver.submit_batch(commands, author)
@@ -182,9 +182,9 @@ def test_a_far_write_costs_what_was_written(driver: Driver) -> None:
     author = driver.author(1)
     ino = driver.model.next_ino
     driver.submit(c.CreateFile(ROOT_INO, b"sparse", 0o644, 1000, 1000), author)
-    driver.submit(c.Truncate(ino, 1 << 40, 0, False), author)
+    driver.submit(c.Truncate(ino, 1 << 40, 0), author)
     for at in range(5):
-        driver.submit(c.Write(ino, at << 37, b"here", False, 0, False), author)
+        driver.submit(c.Write(ino, at << 37, b"here", False, 0), author)
     row = driver.engine.at(driver.engine.last_seq).inode(ino)
     assert row is not None
     assert (row.size, row.allocated) == (1 << 40, 20)

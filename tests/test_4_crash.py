@@ -30,23 +30,23 @@ def script() -> list[Step]:
     return [
         [c.CreateDirectory(ROOT, b"folder", 0o755, 1, 1)],
         [c.CreateFile(FOLDER, b"a", 0o644, 1, 1)],
-        [c.Write(FIRST, 0, b"first" * 20, False, 0, False)],
+        [c.Write(FIRST, 0, b"first" * 20, False, 0)],
         [
             c.CreateFile(ROOT, b"b", 0o4755, 1, 1),
-            c.Write(SECOND, 70_000, b"second" * 20_000, False, 0, False),
+            c.Write(SECOND, 70_000, b"second" * 20_000, False, 0),
             c.SetXattr(SECOND, b"user.colour", b"blue"),
             c.Rename(ROOT, b"b", FOLDER, b"a"),
         ],
-        [c.Write(SECOND, 120_000, b"third" * 30_000, False, 0, False)],
+        [c.Write(SECOND, 120_000, b"third" * 30_000, False, 0)],
         "commit",
-        [c.Truncate(SECOND, 100_000, 0, True)],
-        [c.Write(SECOND, 99_000, b"fourth" * 300, False, 0, True)],
+        [c.Truncate(SECOND, 100_000, 0, c.PRIVILEGED)],
+        [c.Write(SECOND, 99_000, b"fourth" * 300, False, 0, c.PRIVILEGED)],
         [c.Link(SECOND, ROOT, b"link")],
         "sync",
         [c.Unlink(FOLDER, b"a")],
         [c.RemoveDirectory(ROOT, b"folder")],
         [c.CreateFile(ROOT, b"%d" % number, 0o644, 1, 1) for number in range(9)],
-        [c.Write(SECOND, 0, b"x" * 250_000, True, 0, False)],
+        [c.Write(SECOND, 0, b"x" * 250_000, True, 0)],
         "commit",
         [c.Rename(ROOT, b"1", ROOT, b"2", exchange=True)],
         [c.CloseVersion(SECOND, 0, 7, "close"), c.Unlink(ROOT, b"link")],
@@ -270,7 +270,7 @@ def test_a_disk_that_is_full(small_disk: Path, monkeypatch: pytest.MonkeyPatch) 
 
     def write_on() -> None:
         for at in range(1000):
-            driver.submit(c.Write(ino, at * 9_000, bytes([at % 251]) * 20_000, False, 0, False), author)
+            driver.submit(c.Write(ino, at * 9_000, bytes([at % 251]) * 20_000, False, 0), author)
             driver.submit(c.CreateFile(ROOT, b"%d" % at, 0o644, 1, 1), author)
             if at % 10 == 0:
                 driver.engine.commit()
@@ -284,7 +284,7 @@ def test_a_disk_that_is_full(small_disk: Path, monkeypatch: pytest.MonkeyPatch) 
     (small_disk / "ballast").unlink()
     driver.engine.commit()
     driver.committed = driver.engine.last_seq
-    driver.submit(c.Write(ino, 0, b"room again", False, 0, False), author)
+    driver.submit(c.Write(ino, 0, b"room again", False, 0), author)
     driver.reopen()
     compare_moment(driver, driver.engine.last_seq)
     assert broken(driver.engine, contents=True) == []

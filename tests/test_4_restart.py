@@ -90,9 +90,9 @@ def test_recovery_finishes_what_the_killed_had_begun(driver: Driver) -> None:
     author, other = driver.author(1), driver.author(3)
     ino = driver.model.next_ino
     driver.submit(c.CreateFile(ROOT_INO, b"a", 0o644, 1000, 1000), author)
-    driver.submit(c.Write(ino, 0, b"mine", False, 0, False), author)
-    driver.submit(c.Write(ino, 4, b"yours", False, 0, False), other)
-    driver.submit(c.Write(ino, 9, b"mine", False, 0, False), author)
+    driver.submit(c.Write(ino, 0, b"mine", False, 0), author)
+    driver.submit(c.Write(ino, 4, b"yours", False, 0), other)
+    driver.submit(c.Write(ino, 9, b"mine", False, 0), author)
     driver.perform(("open", 0, 0, 0, 0))
     driver.submit(c.Unlink(ROOT_INO, b"a"), other)
     before = driver.engine.last_seq
@@ -155,7 +155,7 @@ def test_half_of_a_record_is_a_torn_tail_at_every_byte(tmp_path: Path) -> None:
     store.engine.commit()
     begin = store.engine.journal.position & 0xFFFFFFFF
     ino = store.engine.state.next_ino - 1
-    store.engine.submit(c.Write(ino, 0, b"contents", False, 0, False), author)
+    store.engine.submit(c.Write(ino, 0, b"contents", False, 0), author)
     end = store.engine.journal.position & 0xFFFFFFFF
     before = store.engine.last_seq - 1
     copy = tmp_path / "killed"
@@ -172,7 +172,7 @@ def test_half_of_a_record_is_a_torn_tail_at_every_byte(tmp_path: Path) -> None:
         assert row.size == 0, f"cut at {cut} of {begin} to {end}"
         told = [logged.event.type for logged in store.engine.log.events(before + 1, store.engine.last_seq)]
         assert told == (["recovered"] if cut > begin else [])
-        store.engine.submit(c.Write(ino, 0, b"other", False, 0, False), author)
+        store.engine.submit(c.Write(ino, 0, b"other", False, 0), author)
         assert broken(store.engine, contents=True) == []
         store.close()
         shutil.rmtree(trial)

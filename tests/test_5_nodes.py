@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,15 +15,17 @@ from hypothesis import strategies as st
 from mounting import Mounted
 
 from lighthousefs import limits
+from lighthousefs.answers.eventjson import event_line
 from lighthousefs.domain import commands as c
+from lighthousefs.domain.permission import PastRule
 from lighthousefs.engine.engine import Engine
 from lighthousefs.engine.opening import KNOWN, OpenStore, create_store, open_store
 from lighthousefs.errors import Refused
 from lighthousefs.ids import ROOT_INO
 from lighthousefs.namespace import nodes
 from lighthousefs.namespace.found import Found
+from lighthousefs.namespace.items import Owner, Text
 from lighthousefs.namespace.live import LiveTree
-from lighthousefs.namespace.synthetic import Owner, Text
 from lighthousefs.namespace.tree import Tree
 from lighthousefs.storage.store import Store
 
@@ -123,7 +126,14 @@ def make_tree(engine: Engine) -> Tree:
         b"status/health.json": Text(lambda: b'{"last_event": %d}\n' % engine.last_seq, fixed=False),
         b"status/version": Text(lambda: VERSION, fixed=True),
     }
-    return Tree(engine, texts, Owner(0, 0, 1))
+    return Tree(
+        engine,
+        texts,
+        Owner(0, 0, 1),
+        PastRule("as-it-was", 0),
+        line=partial(event_line, engine),
+        source="/store",
+    )
 
 
 class Life:
@@ -316,12 +326,15 @@ def test_what_is_gone_can_be_looked_at_and_read_but_not_changed(life: Life) -> N
     file, folder = lookup(life.tree, b"current/source/a.py"), life.live.make_folder(ROOT_INO, b"d", 0o40755, alice)
     life.live.unlink(lookup(life.tree, b"current/source").node, b"a.py", alice)
     life.live.remove_folder(ROOT_INO, b"d", alice)
+    newest = life.engine.last_seq
     for _ in range(2):
-        for was in (file, folder):
+        for was, seq in ((file, newest - 1), (folder, newest)):
             row = life.live.find(was.node).row
             assert row is not None
             assert was.row is not None
-            assert row == was.row._replace(nlink=0)
+            went = life.engine.log.get(seq)
+            assert went is not None
+            assert row == was.row._replace(nlink=0, ctime=went.event.time)
         assert read(life.tree, file.node) == b"contents of a.py"
         assert listing(life.tree, folder.node) == []
         refused(errno.ESTALE, life.live.open_for_writing, file.node, alice, os.O_RDWR)
@@ -383,6 +396,28 @@ def test_a_handle_of_nobody_is_refused(life: Life) -> None:
     for handle in (nodes.live_handle(node), nodes.live_handle(node, 999, False, 1)):
         refused(errno.EBADF, life.live.write, handle, 0, b"x")
     refused(errno.EBADF, life.live.write, nodes.live_handle(999_999, session, False, 1), 0, b"x")
+
+
+def test_a_writer_bypasses_the_kernels_pages_only_where_nobody_can_have_mapped_them_to_write(life: Life) -> None:
+    """A store into a mapping of the same page undoes a direct write (test_5_kernel_files)."""
+    make_a_project(life)
+    node = lookup(life.tree, b"current/source/a.py").node
+    alice, bob = life.author(ALICE), life.author(BOB)
+
+    def is_direct() -> bool:
+        opened = life.live.open_for_writing(node, alice, os.O_WRONLY)
+        life.live.close(opened.handle)
+        return opened.direct
+
+    assert is_direct()
+    reader = life.live.open_for_reading(node).handle
+    assert is_direct()
+    mappers = [life.live.open_for_writing(node, bob, os.O_RDWR).handle for _ in range(2)]
+    for mapper in mappers:
+        assert not is_direct()
+        life.live.close(mapper)
+    assert is_direct()
+    life.live.close(reader)
 
 
 def test_a_handle_is_never_given_twice_while_open(life: Life) -> None:

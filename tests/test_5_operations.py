@@ -28,7 +28,7 @@ from difference import (
     rename_with_flags,
 )
 from mounting import Mounted
-from operation_case import DATA, Case, Folder, Ino, Seq, in_child, write_through
+from operation_case import Case, Folder, Ino, Seq, in_child, write_through
 from operations_table import MAKING_EVENTS, NOBODY, change_mapping, file_and_folder, file_with_xattr, two_names
 
 from lighthousefs.domain.events import EVENT_TYPES
@@ -71,6 +71,9 @@ REFUSED: dict[str, tuple[int, Callable[[Folder], object]]] = {
     "chmod by another": (errno.EPERM, lambda f: _chmod_as(NOBODY, f / "f")),
     "removexattr of none": (errno.ENODATA, lambda f: os.removexattr(f / "f", "user.none")),
     "setxattr of an unknown kind": (errno.EOPNOTSUPP, lambda f: os.setxattr(f / "f", "system.x", b"")),
+    "getxattr of an unknown kind": (errno.EOPNOTSUPP, lambda f: os.getxattr(f / "f", "nothing.x")),
+    "removexattr of an unknown kind": (errno.EOPNOTSUPP, lambda f: os.removexattr(f / "f", "nothing.x")),
+    "setxattr without a name": (errno.EINVAL, lambda f: os.setxattr(f / "f", "user.", b"")),
     "setxattr of a computed one": (errno.EPERM, lambda f: os.setxattr(f / "f", "user.lighthouse.event", b"1")),
     "removexattr of a computed one": (errno.EPERM, lambda f: os.removexattr(f / "f", "user.lighthouse.agent")),
     "truncate to less than nothing": (errno.EINVAL, lambda f: os.truncate(f / "f", -1)),
@@ -98,7 +101,6 @@ NOTHING: dict[str, Case] = {
     "chmod to what it is": Case(lambda f: os.chmod(f / "f", 0o644)),
     "chown to what it is": Case(lambda f: os.chown(f / "f", 0, 0)),
     "chown of nothing": Case(lambda f: os.chown(f / "f", -1, -1)),
-    "truncate to the size it has": Case(lambda f: os.truncate(f / "f", len(DATA))),
     "a write of nothing": Case(lambda f: write_through(f / "f", os.O_WRONLY, b"")),
     "opened for writing and closed": Case(lambda f: write_through(f / "f", os.O_RDWR | os.O_APPEND)),
     "rename onto itself": Case(lambda f: os.rename(f / "f", f / "f")),
@@ -116,7 +118,15 @@ NOTHING: dict[str, Case] = {
 }
 
 CASES = MAKING_EVENTS | NOTHING
-FROM_THE_SYSTEM = {"agent-registered", "session-started", "inodes-reserved", "mounted", "unmounted", "recovered"}
+FROM_THE_SYSTEM = {
+    "agent-registered",
+    "session-started",
+    "inodes-reserved",
+    "mounted",
+    "unmounted",
+    "recovered",
+    "correlation-begun",
+}
 BEFORE_THE_MOUNT = {"store-created", "writer-joined"}
 """Made with the store."""
 
@@ -189,7 +199,7 @@ def test_an_operation_makes_exactly_these_events(whole: Whole, title: str) -> No
 
 def test_the_table_has_every_event_that_a_mount_can_make() -> None:
     told = {kind for case in CASES.values() for kind, _fields in case.events}
-    elsewhere = {"inodes-reserved", "mounted", "unmounted", "recovered"}
+    elsewhere = {"inodes-reserved", "mounted", "unmounted", "recovered", "correlation-begun"}
     assert told | elsewhere | BEFORE_THE_MOUNT == set(EVENT_TYPES)
 
 

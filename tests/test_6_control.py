@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import socket
 import stat
 import struct
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,22 @@ import msgpack
 import pytest
 import trio
 from projects import Project, Row
+from users import ROOT, User, as_user
 
 from lighthousefs.answers import history
 from lighthousefs.answers.health import ServedBy
+from lighthousefs.config import Bounds
 from lighthousefs.control import protocol, server
+from lighthousefs.control.admission import OWNERS_ANSWERS_MAX, Admission, Peer, first_closed, peer_of
 from lighthousefs.control.client import Client, NobodyListens
 from lighthousefs.control.handlers import make_handlers
-from lighthousefs.control.interface import Answer, Handler
+from lighthousefs.control.interface import Answer, Change, Handler
 from lighthousefs.control.problems import Answered
 from lighthousefs.control.server import serve
+from lighthousefs.domain import acl
+from lighthousefs.domain.permission import Asker, PastRule
 from lighthousefs.engine.opening import create_store, open_store
+from lighthousefs.errors import Unusable
 
 
 @pytest.fixture
@@ -36,7 +43,7 @@ def project(tmp_path: Path) -> Iterator[Project]:
 
 
 @asynccontextmanager
-async def serving(path: Path, handlers: dict[str, Handler], **options: Any) -> AsyncIterator[None]:
+async def serving(path: Path, handlers: Mapping[str, Handler | Change], **options: Any) -> AsyncIterator[None]:
     async with trio.open_nursery() as nursery:
 
         async def start(task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -47,16 +54,19 @@ async def serving(path: Path, handlers: dict[str, Handler], **options: Any) -> A
         nursery.cancel_scope.cancel()
 
 
-async def asked(where: Path, ask: str, /, **arguments: Any) -> list[Row]:
+SOMEBODY = User(1234, 1235, (1236,))
+
+
+async def asked(where: Path, ask: str, /, *, user: User = ROOT, **arguments: Any) -> list[Row]:
     def in_a_thread() -> list[Row]:
         with Client(where) as client:
             return list(client.ask(ask, **arguments))
 
-    return await trio.to_thread.run_sync(in_a_thread)
+    return await trio.to_thread.run_sync(as_user, user, in_a_thread)
 
 
 def counting(rows: int) -> Handler:
-    return Handler(lambda _arguments: ({"number": number} for number in range(rows)))
+    return Handler(lambda _arguments, _asker: ({"number": number} for number in range(rows)))
 
 
 @pytest.fixture
@@ -85,7 +95,7 @@ async def test_every_change_is_in_the_answer_to_the_next_question(project: Proje
         with client:
             for number in range(1000):
                 project.echo(b"x", b"f%d" % number)
-                (row,) = await trio.to_thread.run_sync(lambda: list(client.ask("log", count=1)))
+                (row,) = await trio.to_thread.run_sync(lambda: list(client.ask("log", count=1, raw=True)))
                 assert (row["path"], row["seq"]) == (f"f{number}", project.engine.last_seq)
 
 
@@ -173,7 +183,7 @@ async def test_half_a_request_is_no_request(path: Path) -> None:
 
 @pytest.mark.trio
 async def test_a_failing_answer_costs_one_question(path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    def failing(_arguments: Row) -> Answer:
+    def failing(_arguments: Row, _asker: Asker) -> Answer:
         yield {"number": 0}
         raise ZeroDivisionError("planted")
 
@@ -195,7 +205,7 @@ async def test_a_long_answer_leaves_the_loop_to_others(path: Path, monkeypatch: 
     others = 0
     began = trio.Event()
 
-    def until_others_had_turns(_arguments: Row) -> Answer:
+    def until_others_had_turns(_arguments: Row, _asker: Asker) -> Answer:
         began.set()
         for _ in range(5_000_000):
             if others >= 3:
@@ -217,8 +227,33 @@ async def test_a_long_answer_leaves_the_loop_to_others(path: Path, monkeypatch: 
 
 
 @pytest.mark.trio
+async def test_answers_that_are_given_at_a_time_share_the_time_of_one(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many ask, file system requests wait no longer for a round of all of them."""
+    told: list[Callable[[], float]] = []
+    all_there = trio.Event()
+
+    async def send_rows(_client: object, _rows: Answer, slice_seconds: Callable[[], float]) -> None:
+        told.append(slice_seconds)
+        if len(told) == 4:
+            all_there.set()
+        await all_there.wait()
+        assert slice_seconds() == server.SLICE_SECONDS / 4
+        told.append(slice_seconds)
+        while len(told) < 8:
+            await trio.lowlevel.checkpoint()
+
+    monkeypatch.setattr(server._Client, "send_rows", send_rows)
+    async with serving(path, {"count": counting(1)}), trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(asked, path, "count")
+    assert len(told) == 8
+
+
+@pytest.mark.trio
 async def test_a_long_search_says_that_it_is_busy(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def found_late(_arguments: Row) -> Answer:
+    def found_late(_arguments: Row, _asker: Asker) -> Answer:
         yield from (None, None, {"number": 7})
 
     monkeypatch.setattr(server, "BUSY_AFTER_SECONDS", 0)
@@ -232,7 +267,7 @@ async def test_a_long_search_says_that_it_is_busy(path: Path, monkeypatch: pytes
 async def test_a_client_that_goes_away_ends_its_answer_and_nothing_else(path: Path) -> None:
     ended = trio.Event()
 
-    def endless(_arguments: Row) -> Answer:
+    def endless(_arguments: Row, _asker: Asker) -> Answer:
         try:
             while True:
                 yield {"filler": "x" * 1000}
@@ -249,17 +284,24 @@ async def test_a_client_that_goes_away_ends_its_answer_and_nothing_else(path: Pa
 
 
 @pytest.mark.trio
-async def test_who_may_not_ask_is_told_so(path: Path) -> None:
-    async with serving(path, {"count": counting(1)}, allowed_uids={os.geteuid() + 1}):
-        with pytest.raises(Answered, match=f"user {os.geteuid()} may not ask"):
-            await asked(path, "count")
+async def test_who_may_not_ask_is_told_so(reachable: Path) -> None:
+    where = reachable / "socket"
+    async with serving(where, {"count": counting(1)}):
+        with pytest.raises(Unusable, match="you may not ask the daemon"):
+            await asked(where, "count", user=SOMEBODY)
+        # Even if somebody gave the socket away.
+        where.chmod(0o666)
+        with pytest.raises(Answered, match=f"user {SOMEBODY.uid} may not ask"):
+            await asked(where, "count", user=SOMEBODY)
+        assert await asked(where, "count") == [{"number": 0}]
 
 
 @pytest.mark.trio
-async def test_one_client_too_many_is_told_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(server, "CONNECTIONS_MAX", 2)
-    async with serving(path, {"count": counting(1)}):
-        clients = [await trio.to_thread.run_sync(Client, path) for _ in range(2)]
+async def test_one_client_too_many_is_told_so(path: Path) -> None:
+    bounds = Bounds(questions_max=3, questions_of_others_max=2, questions_of_one_max=1)
+    rule = Admission(PastRule("as-it-was", os.geteuid()), bounds=bounds)
+    async with serving(path, {"count": counting(1)}, admission=rule):
+        clients = [await trio.to_thread.run_sync(Client, path) for _ in range(3)]
         for client in clients:
             await trio.to_thread.run_sync(list, client.ask("count"))
         with pytest.raises(Answered, match="asking this daemon already"):
@@ -289,3 +331,142 @@ async def test_the_socket_is_its_owners_alone_replaces_a_dead_one_and_goes_with_
     assert not path.exists()
     with pytest.raises(NobodyListens):
         Client(path)
+
+
+@pytest.mark.parametrize("groups", [(), (5,), tuple(range(1000, 1700))])
+def test_the_kernel_says_who_asks_and_in_which_groups(groups: tuple[int, ...]) -> None:
+    def connected() -> tuple[socket.socket, socket.socket]:
+        return socket.socketpair(socket.AF_UNIX)
+
+    mine, theirs = as_user(User(1234, 1235, groups), connected)
+    with mine, theirs:
+        assert peer_of(mine.fileno()) == Peer(1234, frozenset({1235, *groups}))
+
+
+A_LIST = acl.pack(
+    (
+        acl.AclEntry(acl.USER_OBJ, 7, 0xFFFFFFFF),
+        acl.AclEntry(acl.USER, 1, 1236),
+        acl.AclEntry(acl.GROUP_OBJ, 0, 0xFFFFFFFF),
+        acl.AclEntry(acl.GROUP, 5, 3),
+        acl.AclEntry(acl.MASK, 7, 0xFFFFFFFF),
+        acl.AclEntry(acl.OTHER, 0, 0xFFFFFFFF),
+    )
+)
+
+
+def test_the_way_to_the_mount_is_open_to_whom_stat_says_so(reachable: Path) -> None:
+    """Asked of the kernel: a stat of the mount point by that user."""
+    place = reachable / "a" / "b" / "c" / "mount"
+    place.mkdir(parents=True)
+    users = [User(1234, 1), User(1, 1235), User(1, 1, (3, 1235)), User(1, 1), User(1236, 1), User(1, 1, (3,))]
+    for folder in (place.parents[0], place.parents[2]):
+        os.chown(folder, 1234, 1235)
+        for mode in (0o700, 0o070, 0o007, 0o710, 0o701, 0o766, 0o711, 0o755, -1, 0o700):
+            if mode < 0:
+                os.setxattr(folder, acl.ACCESS, A_LIST)
+            else:
+                folder.chmod(mode)
+            for user in users:
+                closed = first_closed(place, Peer(user.uid, frozenset({user.gid, *user.groups})))
+                try:
+                    as_user(user, place.stat)
+                except PermissionError:
+                    assert closed == folder, (folder, oct(mode), user)
+                else:
+                    assert closed is None, (folder, oct(mode), user)
+        os.removexattr(folder, acl.ACCESS)
+        folder.chmod(0o755)
+
+
+@pytest.mark.trio
+async def test_one_user_leaves_room_for_others_and_all_others_for_the_owner(reachable: Path) -> None:
+    where = reachable / "socket"
+    bounds = Bounds(questions_of_one_max=2, questions_of_others_max=3)
+    rule = Admission(PastRule("as-it-was", 0), mount_point=reachable, bounds=bounds)
+    kept = []
+
+    async def one_more(user: User) -> None:
+        def connect() -> Client:
+            with contextlib.ExitStack() as undo:
+                client = undo.enter_context(Client(where))
+                assert list(client.ask("count")) == [{"number": 0}]
+                undo.pop_all()
+            return client
+
+        kept.append(await trio.to_thread.run_sync(as_user, user, connect))
+
+    other = SOMEBODY._replace(uid=SOMEBODY.uid + 1)
+    async with serving(where, {"count": counting(1)}, admission=rule):
+        assert stat.S_IMODE(where.stat().st_mode) == 0o666
+        await one_more(SOMEBODY)
+        await one_more(SOMEBODY)
+        with pytest.raises(Answered, match="asks this daemon 2 times already"):
+            await one_more(SOMEBODY)
+        await one_more(other)
+        with pytest.raises(Answered, match="others are asking"):
+            await one_more(other._replace(uid=other.uid + 1))
+        await one_more(ROOT)
+        for client in kept:
+            client.close()
+        # Slots are free again once the server has seen them go.
+        with trio.fail_after(10):
+            while len(kept) < 5:
+                with contextlib.suppress(Answered):
+                    await one_more(SOMEBODY)
+        kept[-1].close()
+
+
+@pytest.mark.trio
+async def test_hundreds_of_the_owners_questions_wait_for_their_turn(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "BUSY_AFTER_SECONDS", 0.01)
+    at_once = most = 0
+    others_wait = trio.Event()
+
+    def slow(_arguments: Row, _asker: Asker) -> Answer:
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        while not others_wait.is_set():
+            yield None
+        at_once -= 1
+        yield {"number": 1}
+
+    answers: list[list[Any]] = []
+
+    async def ask() -> None:
+        answers.append(await exchanged(path, protocol.frame(protocol.request("slow", {}))))
+
+    async with serving(path, {"slow": Handler(slow)}), trio.open_nursery() as nursery:
+        for _ in range(300):
+            nursery.start_soon(ask)
+        while most < OWNERS_ANSWERS_MAX:
+            await trio.lowlevel.checkpoint()
+        others_wait.set()
+    assert most == OWNERS_ANSWERS_MAX
+    assert [answer[-2:] for answer in answers] == [[{"row": {"number": 1}}, {"end": True}]] * 300
+    assert sum(answer[0] == protocol.BUSY for answer in answers) > 0
+
+
+@pytest.mark.trio
+async def test_who_waits_for_a_turn_and_goes_away_leaves_the_queue(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "OWNERS_ANSWERS_MAX", 1)
+    monkeypatch.setattr(server, "BUSY_AFTER_SECONDS", 0.01)
+    go_on = trio.Event()
+
+    def slow(_arguments: Row, _asker: Asker) -> Answer:
+        while not go_on.is_set():
+            yield None
+        yield {"number": 1}
+
+    question = protocol.frame(protocol.request("slow", {}))
+    async with serving(path, {"slow": Handler(slow), "count": counting(1)}), trio.open_nursery() as nursery:
+        nursery.start_soon(exchanged, path, question)
+        for _ in range(5):
+            async with await trio.open_unix_socket(str(path)) as stream:
+                await stream.send_all(question)
+                assert await stream.receive_some(4)
+        go_on.set()
+        assert await asked(path, "count") == [{"number": 0}]

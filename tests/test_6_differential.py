@@ -8,43 +8,25 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
-from difference import Tree, assert_same, assert_sound, times_of, tree_of
-from mounting import Mounted
-from random_operations import Driver
+from difference import assert_same, assert_sound, tree_of
+from mounting import Mounted, layout_asked
+from one_file import OneFile, exercise
+from random_operations import Generator
+from shrinking import shortest
+from steps import ROOT, Step, read_back
+from torture import RECORD, Arena, Difference, Recorded, Room, again, plain_folder, run
 
-SEEDS = tuple(range(1, 9))
-OPERATIONS = 2000
-OPERATIONS_A_MOMENT = 60
+from lighthousefs.layout import Layout
 
-
-class Recorded(NamedTuple):
-    """A moment, what the plain directory was then, and the times that `current/` showed."""
-
-    seq: int
-    tree: Tree
-    times: dict[bytes, tuple[int, int, int]]
-
-
-def record(mounted: Mounted, plain: Path, driver: Driver) -> Recorded:
-    """Compare the two trees now, and keep what they are."""
-    tree = tree_of(plain)
-    assert_same(tree, tree_of(mounted.current), driver.story("current/"))
-    return Recorded(mounted.newest(), tree, times_of(mounted.current))
-
-
-def check_moments(mounted: Mounted, moments: list[Recorded]) -> None:
-    for seq, tree, times in moments:
-        past = mounted.at(seq)
-        assert_same(tree, tree_of(past), f"history/@{seq}")
-        found = times_of(past)
-        wrong = {path: (times[path], found[path]) for path in times if times[path] != found[path]}
-        assert not wrong, f"history/@{seq}: times differ: {list(wrong.items())[:5]}"
+OPERATIONS = 3000
+PROCESSES = 3
+TOPICS = frozenset({"set-id", "far", "known"})
+FILE_OPERATIONS = 4000
 
 
 @pytest.fixture
@@ -62,28 +44,108 @@ def _no_umask() -> Iterator[None]:
     os.umask(before)
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-def test_random_operations_end_alike(reachable: Path, plain: Path, seed: int) -> None:
-    mounted = Mounted(reachable)
-    moments: list[Recorded] = []
-    with mounted, closing(Driver(plain, mounted.current, seed)) as driver:
-        mounted.current.chmod(0o777)
-        for number in range(OPERATIONS):
-            driver.step()
-            if number % OPERATIONS_A_MOMENT == 0:
-                moments.append(record(mounted, plain, driver))
-            if number == OPERATIONS // 2:
-                mounted.kill()
-                mounted.mount()
-                driver.close()
-                moments.append(record(mounted, plain, driver))
-        driver.close()
-        moments.append(record(mounted, plain, driver))
-        check_moments(mounted, moments)
-        mounted.kill()
-        mounted.mount()
-        assert_same(moments[-1].tree, tree_of(mounted.current), "current/ after a kill")
-        check_moments(mounted, moments[:: len(moments) // 5])
+@pytest.fixture
+def arena(reachable: Path, plain: Path, request: pytest.FixtureRequest) -> Iterator[Arena]:
+    """A mount for all, beside a plain folder; at the end the store is sound and the daemon had nothing to complain of."""
+    if os.geteuid():
+        pytest.skip("only root can act as several users")
+    mounted = Mounted(reachable, options=["--allow-other"], layout=layout_asked(request))
+    with plain_folder(plain), mounted:
+        arena = Arena(mounted, plain, PROCESSES)
+        yield arena
+        mounted.unmount()
+        arena.check_log()
+    assert_sound(mounted.store)
+
+
+@contextmanager
+def room_of(arena: Arena) -> Iterator[Room]:
+    with closing(arena.room()) as room:
+        yield room
+
+
+@pytest.mark.parametrize(
+    ("arena", "seed"),
+    [(Layout.VIEWS, 1), (Layout.VIEWS, 2), (Layout.PROJECT, 3), (Layout.PROJECT, 4)],
+    indirect=["arena"],
+)
+def test_random_operations_end_alike(arena: Arena, seed: int) -> None:
+    """By three users in three processes, with a kill -9 half way (`scripts/torture posix` finds the shortest sequence)."""
+    with room_of(arena) as room:
+        run(room, Generator(seed, PROCESSES, TOPICS), OPERATIONS, kill=True)
+    assert arena.tally["operations"] >= OPERATIONS
+    assert arena.tally["accepted"] > OPERATIONS // 4
+    assert arena.tally["moments checked"] >= arena.tally["moments"] > 10
+    assert arena.tally["kills"] == 1
+
+
+FOUND = {
+    "O_APPEND taken off an open file": """
+        (0, 0, 'open', (0, (-1, b'f'), 3138, 438))
+        (0, 0, 'set_append', (0, False))
+        (0, 0, 'write', (0, (1, 511), 131000))
+        (0, 0, 'write', (0, (2, 5), 3))
+        """,
+    "an attribute of no namespace": """
+        (0, 0, 'write_whole', ((-1, b'f'), (1, 5), 512))
+        (0, 0, 'set_xattr', ((-1, b'f'), 'nothing.a', (1, 3), 2, False))
+        (0, 0, 'get_xattr', ((-1, b'f'), 'nothing.a', False))
+        (0, 0, 'set_xattr', ((-1, b'f'), 'user.', (1, 3), 1, False))
+        """,
+    "attributes that only root may see": """
+        (0, 0, 'write_whole', ((-1, b'f'), (1, 5), 512))
+        (0, 0, 'set_xattr', ((-1, b'f'), 'trusted.t', (1, 3), 0, False))
+        (0, 1001, 'list_xattrs', ((-1, b'f'), True))
+        (0, 0, 'list_xattrs', ((-1, b'f'), True))
+        """,
+}
+"""Sequences in which the mount once did not as the plain folder, as `scripts/torture posix` printed them."""
+
+
+@pytest.mark.parametrize("name", FOUND)
+def test_what_once_differed_ends_alike(arena: Arena, name: str) -> None:
+    steps = list(read_back(FOUND[name]))
+    with room_of(arena) as room:
+        again(room, steps)
+    assert arena.tally["operations"] == len(steps)
+
+
+def test_a_difference_is_found_and_made_short(arena: Arena) -> None:
+    """The tool itself: what only one side does is noticed, in the outcome, in the tree, and in the past."""
+    steps = [Step(n % 3, 0, "write_whole", ((ROOT, b"f%d" % n), (n, 100), os.O_TRUNC)) for n in range(30)]
+    odd = Step(1, 0, "mkdir", ((ROOT, b"odd"), 0o700))
+
+    def fails(tried: Sequence[Step]) -> bool:
+        with room_of(arena) as room:
+            (arena.mounted.current / room.name / "odd").mkdir()
+            try:
+                again(room, tried, look=False)
+            except Difference as difference:
+                return difference.kind == ("step", "mkdir", "errno done EEXIST")
+        return False
+
+    assert shortest([*steps[:20], odd, *steps[20:]], fails, seconds_max=60) == [odd]
+    with room_of(arena) as room:
+        file = arena.mounted.current / room.name / "more"
+        room.play([RECORD])
+        file.write_bytes(b"1")
+        with pytest.raises(Difference, match="should not be there"):
+            room.record()
+        file.unlink()
+        seq, tree, times = room.moments[0]
+        room.moments[0] = Recorded(seq - 1, tree, times)
+        with pytest.raises(Difference, match="history/"):
+            room.check_moments()
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_one_file_is_what_it_should_be(tmp_path: Path, seed: int) -> None:
+    """Read, written, mapped, cut and reopened at random, and every remembered moment of it (`scripts/torture fsx`)."""
+    with Mounted(tmp_path) as mounted:
+        file = OneFile(mounted, "file", random.Random(seed))
+        exercise(file, seed, FILE_OPERATIONS, kills=1)
+        assert file.tally["moments checked"] > FILE_OPERATIONS // 30
+        mounted.unmount()
     assert_sound(mounted.store)
 
 

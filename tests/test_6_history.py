@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from difference import Tree, assert_same, assert_sound, refused_with, tree_of
-from mounting import Mounted
+from mounting import Mounted, both_layouts, layout_asked
 
 NOT_A_MOMENT = (
     *(
@@ -50,8 +50,8 @@ NOT_A_MOMENT = (
 
 
 @pytest.fixture
-def mounted(tmp_path: Path) -> Iterator[Mounted]:
-    with Mounted(tmp_path) as it:
+def mounted(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Mounted]:
+    with Mounted(tmp_path, layout=layout_asked(request)) as it:
         yield it
 
 
@@ -101,6 +101,7 @@ def test_a_time_without_an_offset_is_utc(mounted: Mounted) -> None:
     assert os.readlink(mounted.history / spelled(instants.times[1]).rstrip("Z")) == f"@{instants.seqs[1]}"
 
 
+@both_layouts
 def test_now_is_the_newest_state_at_each_look_up(mounted: Mounted) -> None:
     for number in range(20):
         (mounted.current / "f").write_text(f"{number}")
@@ -109,6 +110,7 @@ def test_now_is_the_newest_state_at_each_look_up(mounted: Mounted) -> None:
         assert os.readlink(mounted.history / "0s-ago") == f"@{mounted.newest()}"
 
 
+@both_layouts
 def test_what_is_no_moment_of_this_store_is_not_there(mounted: Mounted) -> None:
     for name in NOT_A_MOMENT:
         assert not os.path.lexists(mounted.history / name), name
@@ -123,6 +125,7 @@ def test_a_moment_in_the_future_is_not_there_until_it_is_past(mounted: Mounted) 
     assert os.readlink(soon) == f"@{mounted.newest()}"
 
 
+@both_layouts
 def test_the_next_event_is_not_there_until_it_happens(mounted: Mounted) -> None:
     (mounted.current / "introduces whoever runs this").mkdir()
     for number in range(10):
@@ -148,9 +151,14 @@ def test_a_relative_moment_moves_with_the_time(mounted: Mounted) -> None:
 def test_history_lists_nothing_that_it_does_not_promise(mounted: Mounted) -> None:
     (mounted.current / "f").write_text("x")
     assert (mounted.history / "now/f").exists()
-    assert os.listdir(mounted.history) == []
+    names = os.listdir(mounted.history)
+    assert 1 <= len(names) <= 3, "what was made just now, perhaps over a minute's end"
+    assert all((mounted.history / name).is_symlink() for name in names)
+    seqs = [os.readlink(mounted.history / name) for name in names]
+    assert len(set(seqs)) == len(seqs)
 
 
+@both_layouts
 def test_a_shell_that_stands_in_the_past_stays_there(mounted: Mounted) -> None:
     """Others look its folder up, by number and by time, and the project changes, while it asks where it is."""
     folder = mounted.current / "d/e"
@@ -234,6 +242,7 @@ def test_an_open_past_file_does_not_change(mounted: Mounted) -> None:
         assert not (mounted.at(mounted.newest()) / "f").exists()
 
 
+@both_layouts
 def test_an_unchanged_file_shares_its_inode_number_and_a_folder_never_does(mounted: Mounted) -> None:
     (mounted.current / "d").mkdir()
     (mounted.current / "d/f").write_text("1")
@@ -255,6 +264,7 @@ def test_an_unchanged_file_shares_its_inode_number_and_a_folder_never_does(mount
 # Computed attributes
 
 
+@both_layouts
 def test_computed_attributes_tell_the_last_event_version_and_agent(mounted: Mounted) -> None:
     folder, path = mounted.current / "d", mounted.current / "d/f"
     folder.mkdir()
@@ -286,6 +296,7 @@ def test_computed_attributes_tell_the_last_event_version_and_agent(mounted: Moun
     assert attribute(mounted.at(3), "last_event") == "3"
 
 
+@both_layouts
 def test_computed_attributes_are_neither_listed_nor_set(mounted: Mounted) -> None:
     path = mounted.current / "f"
     path.write_text("x")
@@ -322,6 +333,7 @@ def a_project(mounted: Mounted) -> tuple[int, int, Tree]:
     return before, mounted.newest(), tree
 
 
+@both_layouts
 def test_diff_of_two_moments_is_what_changed(mounted: Mounted) -> None:
     before, after, _tree = a_project(mounted)
     command = ["diff", "-rq", f"@{before}", f"@{after}"]
@@ -332,7 +344,9 @@ def test_diff_of_two_moments_is_what_changed(mounted: Mounted) -> None:
         f"Only in @{before}/b: f2",
         f"Only in @{after}/a/deep: new",
     ]
-    assert subprocess.run(["diff", "-r", f"@{after}", "../current"], cwd=mounted.history, check=False).returncode == 0
+    assert (
+        subprocess.run(["diff", "-r", f"@{after}", mounted.current], cwd=mounted.history, check=False).returncode == 0
+    )
 
 
 def test_walks_of_the_whole_mount_end(mounted: Mounted) -> None:
@@ -340,18 +354,20 @@ def test_walks_of_the_whole_mount_end(mounted: Mounted) -> None:
     in_project = 3 + 15 + 1
     for walk, found in (
         (f"find {mounted.history}/now/ | wc -l", in_project + 1),
-        (f"ls -R {mounted.history} | wc -l", 1),
+        (f"ls -R {mounted.history} | wc -l", 1 + len(os.listdir(mounted.history))),
     ):
         counted = subprocess.run(["sh", "-c", walk], capture_output=True, text=True, check=True, timeout=60)
         assert int(counted.stdout) == found, walk
     everything = subprocess.run(["find", mounted.mount_point], capture_output=True, text=True, check=True, timeout=60)
-    # The root, README.md, current, history, status and what is in it; nothing of the past.
-    assert len(everything.stdout.splitlines()) == in_project + 5 + len(os.listdir(mounted.mount_point / "status"))
+    # The root, README.md, current; the others and what is in them; of the past nothing but links.
+    listed = sum(1 + len(os.listdir(mounted.mount_point / name)) for name in ("history", "events", "status"))
+    assert len(everything.stdout.splitlines()) == in_project + 3 + listed
     grep = ["grep", "-rlx", "changed", str(mounted.mount_point)]
     found_by_grep = subprocess.run(grep, capture_output=True, text=True, check=True, timeout=60)
     assert found_by_grep.stdout.split() == [str(mounted.current / "a/f1")]
 
 
+@both_layouts
 def test_copying_out_of_the_past_restores(mounted: Mounted) -> None:
     before, _after, tree = a_project(mounted)
     subprocess.run(["rm", "-rf", *(str(path) for path in mounted.current.iterdir())], check=True)

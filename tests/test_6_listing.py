@@ -3,36 +3,19 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from mounting import Mounted
-
-_SYS_GETDENTS64 = 217
-_libc = ctypes.CDLL(None, use_errno=True)
+from listings import getdents
+from mounting import Mounted, both_layouts, layout_asked
 
 
 @pytest.fixture
-def mounted(tmp_path: Path) -> Iterator[Mounted]:
-    with Mounted(tmp_path) as it:
+def mounted(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Mounted]:
+    with Mounted(tmp_path, layout=layout_asked(request)) as it:
         yield it
-
-
-def getdents(descriptor: int, size: int) -> list[bytes]:
-    """Names that one getdents64(2) gives; empty at the end. What libc does, with a buffer of any size."""
-    buffer = ctypes.create_string_buffer(size)
-    got = _libc.syscall(_SYS_GETDENTS64, descriptor, buffer, size)
-    if got < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    names, at = [], 0
-    while at < got:
-        length = int.from_bytes(buffer.raw[at + 16 : at + 18], "little")
-        names.append(buffer.raw[at + 19 : at + length].split(b"\0", 1)[0])
-        at += length
-    return names
 
 
 @pytest.mark.parametrize("buffer", [300, 4096, 1 << 17])
@@ -87,6 +70,7 @@ def test_a_listing_of_the_past_is_whole_while_the_project_changes(mounted: Mount
     assert os.listdir(folder) == []
 
 
+@both_layouts
 def test_a_rewound_listing_is_read_anew(mounted: Mounted) -> None:
     descriptor = os.open(mounted.current, os.O_RDONLY | os.O_DIRECTORY)
     assert getdents(descriptor, 4096) == [b".", b".."]

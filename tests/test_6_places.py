@@ -70,3 +70,11 @@ def test_a_store_without_its_journal_says_so(tmp_path: Path, capsys: pytest.Capt
         Refuses(capsys)("mount", mounted.store, mounted.mount_point, status=1, words=words)
         answered = run("log", mounted.store)
         assert (answered.returncode, words in answered.stderr) == (1, True), answered
+
+
+def test_a_store_that_was_moved_under_its_mount_still_tells_how_much_room_there_is(tmp_path: Path) -> None:
+    with Mounted(tmp_path) as mounted:
+        mounted.store.rename(tmp_path / "elsewhere")
+        assert os.statvfs(mounted.current).f_blocks == os.statvfs(tmp_path).f_blocks
+        assert "Traceback" not in mounted.log.read_text()
+        (tmp_path / "elsewhere").rename(mounted.store)

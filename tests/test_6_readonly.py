@@ -1,20 +1,23 @@
 # ruff: noqa: PTH101, PTH102, PTH104, PTH106, PTH108, PTH211
 # The system calls themselves are what is listed here.
-"""Whatever would change the past, `status/` or the mount's root is refused with EROFS, root or not, and changes nothing."""
+"""Whatever would change the past, `status/` or the mount's root is refused: with EROFS where the mode bits let through, else as
+they refuse on a local disk; and it changes nothing."""
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+import shutil
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from difference import (
     RENAME_EXCHANGE,
     RENAME_NOREPLACE,
     Tree,
-    acting_as,
     assert_same,
     facts,
     refused_with,
@@ -22,11 +25,17 @@ from difference import (
     tree_of,
 )
 from mounting import Mounted
+from users import ROOT, User, as_user
+
+OWNER = User(1234, 1235)
+MEMBER = User(2345, 2346, (1235,))
+OTHER = User(3456, 3457)
+USERS = {"root": ROOT, "owner": OWNER, "member of the group": MEMBER, "other": OTHER}
 
 
 @pytest.fixture
-def mounted(tmp_path: Path) -> Iterator[Mounted]:
-    with Mounted(tmp_path) as it:
+def mounted(reachable: Path) -> Iterator[Mounted]:
+    with Mounted(reachable, options=["--allow-other"]) as it:
         yield it
 
 
@@ -87,29 +96,195 @@ ON_WHAT_HAS_XATTRS: dict[str, Change] = {
     "removexattr": lambda path, _mine: os.removexattr(path, "user.x"),
     "setxattr of a trusted one": lambda path, _mine: os.setxattr(path, "trusted.new", b"x"),
 }
-READ_ONLY = {
-    "file": ("history/@{seq}/file", "status/health.json", "status/version", "README.md"),
-    "folder": ("history/@{seq}/folder", "history/@{seq}/folder/in", "history/@{seq}", "history", "status"),
-    "symlink": ("history/@{seq}/symlink", "history/now", "history/0s-ago"),
-    "fifo": ("history/@{seq}/fifo",),
-}
+ON_SPECIAL_FILES = ON_ANYTHING | ON_FILES | {"setxattr": ON_WHAT_HAS_XATTRS["setxattr"]}
 ON_KIND: dict[str, dict[str, Change]] = {
     "file": ON_ANYTHING | ON_FILES | ON_REGULAR_FILES | ON_WHAT_HAS_XATTRS,
     "folder": ON_ANYTHING | ON_FOLDERS | ON_WHAT_HAS_XATTRS,
     "symlink": {name: change for name, change in (ON_ANYTHING | ON_FILES).items() if name != "chmod"},
-    "fifo": ON_ANYTHING | ON_FILES,
+    "fifo": ON_SPECIAL_FILES,
+    "socket": ON_SPECIAL_FILES,
+    "device": ON_SPECIAL_FILES,
 }
+MODES = {"file": (0o600, 0o640, 0o664, 0o666, 0o444), "folder": (0o700, 0o755, 0o775, 0o777, 0o555)}
+OF_FOLDERS = (0o755, 0o775, 0o1777)
 
 
-def one_of_each(mounted: Mounted) -> int:
-    """A thing of each kind in `current/`, by the name of its kind; the seq after."""
-    (mounted.current / "file").write_text("contents")
-    (mounted.current / "folder/in").mkdir(parents=True)
-    os.symlink("file", mounted.current / "symlink")
-    os.mkfifo(mounted.current / "fifo")
-    for name in ("file", "folder", "folder/in"):
-        os.setxattr(mounted.current / name, "user.x", b"1")
-    return mounted.newest()
+def make(path: Path, kind: str, mode: int) -> None:
+    match kind:
+        case "file":
+            path.write_text("contents")
+        case "folder":
+            path.mkdir()
+        case "symlink":
+            path.symlink_to("nowhere")
+        case "fifo":
+            os.mkfifo(path)
+        case "socket":
+            os.mknod(path, stat.S_IFSOCK)
+        case "device":
+            os.mknod(path, stat.S_IFCHR, os.makedev(1, 3))
+    if kind in MODES:
+        os.setxattr(path, "user.x", b"1")
+    if kind != "symlink":
+        path.chmod(mode)
+    os.chown(path, OWNER.uid, OWNER.gid, follow_symlinks=False)
+
+
+THINGS = [(kind, mode) for kind in ON_KIND for mode in MODES.get(kind, (0o664,))]
+
+
+def make_folder(path: Path, mode: int, things: Sequence[tuple[str, int]]) -> None:
+    """A folder of that mode with `things` in it."""
+    path.mkdir()
+    for kind, its_mode in things:
+        make(path / f"{kind}-{its_mode:o}", kind, its_mode)
+    path.chmod(mode)
+    os.chown(path, OWNER.uid, OWNER.gid)
+
+
+def make_mine(path: Path, kinds: Iterable[str]) -> None:
+    """Things for everybody to use."""
+    path.mkdir()
+    for kind in kinds:
+        make(path / kind, kind, 0o777)
+    path.chmod(0o777)
+
+
+class Case(NamedTuple):
+    """A change of what is at `place` in the mount, and so in a plain folder of the same shape. What is of a past project has
+    that `mode` and lies in a folder of mode `folder`; what is computed has neither."""
+
+    change: str
+    kind: str
+    place: str
+    mode: int = 0
+    folder: int = 0
+
+
+CASES = [
+    Case(change, kind, f"{folder:o}/{kind}-{mode:o}", mode, folder)
+    for folder in OF_FOLDERS
+    for kind, changes in ON_KIND.items()
+    for mode in MODES.get(kind, (0o664,))
+    for change in changes
+]
+COMPUTED = [
+    Case(change, kind, place)
+    for kind, places in {
+        "file": ("README.md", "status/health.json", "status/version", "status/whoami", "status/last-error"),
+        "folder": ("status", "history", "history/moment"),
+        "symlink": ("history/now",),
+    }.items()
+    for place in places
+    for change in ON_KIND[kind]
+]
+
+
+class Plain:
+    """The same shape on a local disk, where nothing is read-only; as much of it as a case needs."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._ready_for = ""
+        root.mkdir()
+        for mode in OF_FOLDERS:
+            make_folder(root / f"{mode:o}", mode, [])
+        make_mine(root / "mine", [])
+
+    def outcome(self, user: User, case: Case) -> int:
+        """What the call gives here; 0 if it is done."""
+        if self._ready_for != case.place:
+            self._make(case)
+            self._ready_for = case.place
+        path = (self.root if case.folder else self.root / "computed") / case.place
+        number = as_user(user, lambda: outcome(case, path, self.root / "mine"))
+        if not number:
+            # What was changed is made again before the next.
+            self._ready_for = ""
+        return number
+
+    def _make(self, case: Case) -> None:
+        if case.folder:
+            make(emptied(self.root / f"{case.folder:o}") / f"{case.kind}-{case.mode:o}", case.kind, case.mode)
+        else:
+            shutil.rmtree(self.root / "computed", ignore_errors=True)
+            make_computed(self.root / "computed")
+        make(emptied(self.root / "mine") / case.kind, case.kind, 0o777)
+
+
+def emptied(folder: Path) -> Path:
+    """Kept itself, as taking a folder away is what costs most."""
+    for entry in os.scandir(folder):
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry)
+        else:
+            os.unlink(entry)
+    return folder
+
+
+def make_computed(root: Path) -> None:
+    """What the mount shows beside the project: root's, and for everybody to read."""
+    for name in ("status", "history/moment"):
+        (root / name).mkdir(parents=True)
+    for name in ("README.md", "status/health.json", "status/version", "status/whoami", "status/last-error"):
+        (root / name).write_text("text")
+        (root / name).chmod(0o444)
+    (root / "history/now").symlink_to("moment")
+    for name in ("status", "history", "."):
+        (root / name).chmod(0o555)
+
+
+def outcome(case: Case, path: Path, mine: Path) -> int:
+    try:
+        ON_KIND[case.kind][case.change](bytes(path), bytes(mine / case.kind))
+    except OSError as error:
+        return error.errno or -1
+    return 0
+
+
+@pytest.mark.parametrize("who", USERS)
+def test_what_is_read_only_is_so_for_whom_the_mode_bits_let_through(who: str, everything: Everything) -> None:
+    """And whom they refuse hears the same as on a local disk, where the same call is made by the same user."""
+    mounted, plain, user = everything.mounted, everything.plain, USERS[who]
+    cases = [(case, everything.past / case.place) for case in CASES]
+    moment = f"@{everything.seq}"
+    cases += [(case, mounted.mount_point / case.place.replace("moment", moment)) for case in COMPUTED]
+    got = as_user(user, lambda: [outcome(case, path, mounted.current / "mine") for case, path in cases])
+    wrong = []
+    for number, (case, _path) in zip(got, cases, strict=True):
+        there = plain.outcome(user, case)
+        due = there if there in (errno.EACCES, errno.EPERM) else errno.EROFS
+        if number != due:
+            said = os.strerror(number) if number else "done"
+            wrong.append(f"{case.change} on {case.place} by {who}: {said}, where {os.strerror(due)} was due")
+    assert wrong == []
+    assert got.count(errno.EROFS) > 100
+    assert (got.count(errno.EACCES) > 100) == (user != ROOT)
+    assert_same(everything.before, all_of_the_mount(mounted, everything.seq), "the mount")
+    assert mounted.newest() == everything.seq, "refusing makes no events"
+
+
+class Everything(NamedTuple):
+    """A mount with a past full of all kinds of things, a plain folder beside it, and what was in the mount at first."""
+
+    mounted: Mounted
+    seq: int
+    plain: Plain
+    before: Tree
+
+    @property
+    def past(self) -> Path:
+        return self.mounted.at(self.seq)
+
+
+@pytest.fixture(scope="module")
+def everything(reachable_by_module: Path) -> Iterator[Everything]:
+    with Mounted(reachable_by_module, options=["--allow-other"]) as mounted:
+        for mode in OF_FOLDERS:
+            make_folder(mounted.current / f"{mode:o}", mode, THINGS)
+        make_mine(mounted.current / "mine", ON_KIND)
+        seq = mounted.newest()
+        yield Everything(mounted, seq, Plain(reachable_by_module / "plain"), all_of_the_mount(mounted, seq))
 
 
 def all_of_the_mount(mounted: Mounted, seq: int) -> Tree:
@@ -121,34 +296,10 @@ def all_of_the_mount(mounted: Mounted, seq: int) -> Tree:
     return tree
 
 
-@pytest.mark.parametrize("kind", READ_ONLY)
-def test_nothing_changes_what_is_read_only(mounted: Mounted, kind: str) -> None:
-    """Not even root: EROFS for every call that would, and nothing is changed."""
-    seq = one_of_each(mounted)
-    before = all_of_the_mount(mounted, seq)
-    mine = os.fsencode(mounted.current / kind)
-    wrong = []
-    for pattern in READ_ONLY[kind]:
-        path = os.fsencode(mounted.mount_point / pattern.format(seq=seq))
-        for name, change in ON_KIND[kind].items():
-            try:
-                change(path, mine)
-            except OSError as error:
-                if error.errno == errno.EROFS:
-                    continue
-                wrong.append(f"{name} on {pattern}: {error}")
-            else:
-                wrong.append(f"{name} on {pattern}: done")
-    assert wrong == []
-    assert_same(before, all_of_the_mount(mounted, seq), "the mount")
-    assert mounted.newest() == seq, "refusing makes no events"
-    assert os.listdir(mounted.mount_point) == ["README.md", "current", "history", "status"]
-
-
 @pytest.mark.parametrize("name", ["current", "new"])
 def test_the_mounts_root_takes_no_names_and_loses_none(mounted: Mounted, name: str) -> None:
-    one_of_each(mounted)
-    root, mine = os.fsencode(mounted.mount_point / name), os.fsencode(mounted.current / "folder")
+    make_mine(mounted.current / "mine", ON_KIND)
+    root, mine = os.fsencode(mounted.mount_point / name), os.fsencode(mounted.current / "mine/folder")
     calls: dict[str, Callable[[], object]] = {
         "rename it away": lambda: os.rename(mounted.mount_point / "current", mounted.mount_point / "other"),
         "rmdir": lambda: os.rmdir(mounted.mount_point / "current"),
@@ -160,39 +311,34 @@ def test_the_mounts_root_takes_no_names_and_loses_none(mounted: Mounted, name: s
             "mkdir": lambda: os.mkdir(root),
             "create": lambda: _opened(root, os.O_CREAT | os.O_WRONLY),
             "rename into it": lambda: os.rename(mine, root),
-            "link": lambda: os.link(mounted.current / "file", root),
+            "link": lambda: os.link(mounted.current / "mine/file", root),
             "symlink": lambda: os.symlink("x", root),
         }
     for call in calls.values():
         refused_with(errno.EROFS, call)
-    assert os.listdir(mounted.mount_point) == ["README.md", "current", "history", "status"]
+    assert os.listdir(mounted.mount_point) == ["README.md", "current", "events", "history", "status"]
 
 
-def test_where_the_mode_refuses_it_is_the_mode_that_refuses(reachable: Path) -> None:
-    """Somebody whom the mode bits do not let through hears that, as in the live project; whom they do, that it is the past."""
-    with Mounted(reachable, options=["--allow-other"]) as mounted:
-        for name, mode in (("secret", 0o600), ("readable", 0o644), ("open", 0o666)):
-            (mounted.current / name).write_text(name)
-            (mounted.current / name).chmod(mode)
-        (mounted.current / "closed").mkdir(mode=0o700)
-        (mounted.current / "closed/f").touch()
-        (mounted.current / "shared").mkdir()
-        (mounted.current / "shared").chmod(0o777)
-        past = mounted.at(mounted.newest())
-        calls: list[tuple[int, Callable[[], object]]] = [
-            (errno.EACCES, lambda: _opened(bytes(past / "secret"), os.O_RDONLY)),
-            (errno.EACCES, lambda: _opened(bytes(past / "secret"), os.O_WRONLY)),
-            (errno.EACCES, lambda: _opened(bytes(past / "readable"), os.O_WRONLY)),
-            (errno.EROFS, lambda: _opened(bytes(past / "open"), os.O_WRONLY)),
-            (errno.EROFS, lambda: _opened(bytes(past / "open"), os.O_RDWR | os.O_TRUNC)),
-            (errno.EACCES, lambda: os.listdir(past / "closed")),
-            (errno.EACCES, lambda: os.stat(past / "closed/f")),  # noqa: PTH116
-            (errno.EACCES, lambda: os.mkdir(past / "new")),
-            (errno.EROFS, lambda: os.mkdir(past / "shared/new")),
-            (errno.EPERM, lambda: os.chmod(past / "open", 0o777)),
-        ]
-        for number, call in calls:
-            with acting_as(65534):
-                refused_with(number, call)
-        with acting_as(65534):
-            assert (past / "readable").read_text() == "readable"
+def test_the_past_is_read_as_far_as_it_could_be_read_then(everything: Everything, reachable: Path) -> None:
+    """By each user, each thing: opened, listed, looked at, as in the plain folder."""
+
+    def look(root: Path) -> list[tuple[str, int]]:
+        return [(place, _reads(root / place)) for place in sorted({case.place for case in CASES})]
+
+    for mode in OF_FOLDERS:
+        make_folder(reachable / f"{mode:o}", mode, THINGS)
+    for user in USERS.values():
+        assert as_user(user, lambda: look(everything.past)) == as_user(user, lambda: look(reachable))
+
+
+def _reads(path: Path) -> int:
+    """0 if it can be read, else the errno; what is neither file nor folder is only looked at."""
+    try:
+        kind = stat.S_IFMT(os.lstat(path).st_mode)
+        if kind == stat.S_IFREG:
+            path.read_bytes()
+        elif kind == stat.S_IFDIR:
+            os.listdir(path)
+    except OSError as error:
+        return error.errno or -1
+    return 0

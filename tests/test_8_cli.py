@@ -8,38 +8,17 @@ import pty
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commandline import ENVIRONMENT, HANG_SECONDS, PROGRAM, Refuses, detach, done, project_in, rows, run
+from commandline import ENVIRONMENT, HANG_SECONDS, PROGRAM, Refuses, done, project_in, rows, run
 
 from lighthousefs import mountinfo
 from lighthousefs.cli import output
 from lighthousefs.cli.main import COMMANDS
-from lighthousefs.engine.opening import KNOWN, create_store
+from lighthousefs.engine.opening import KNOWN
 from lighthousefs.storage.store import Store
-
-
-@pytest.fixture
-def refuses(capsys: pytest.CaptureFixture[str]) -> Refuses:
-    return Refuses(capsys)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
-    create_store(tmp_path / "store", uid=os.getuid(), gid=os.getgid())
-    return tmp_path / "store"
-
-
-@pytest.fixture
-def mount_point(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "mount"
-    folder.mkdir()
-    yield folder
-    detach(folder)
-
 
 # Words
 
@@ -64,7 +43,9 @@ def test_every_help_shows_examples(command: str) -> None:
         (["log", ""], "this names no file"),
         (["log", "STORE", "--sinse", "now"], "--sinse"),
         (["log", "STORE", "--sinc=now"], "--sinc"),
-        (["log", "STORE", "--agent", "x"], "--agent"),
+        (["log", "STORE", "--type", "renamd"], "there is no event type 'renamd'"),
+        (["log", "STORE", "--session", "x"], "--session"),
+        (["log", "STORE", "--session", "-1"], "--session"),
         (["log", "STORE", "-n", "0"], "1 is the least"),
         (["log", "STORE", "-n", "few"], "few"),
         (["log", "STORE", "--since", "teatime"], "90s-ago"),

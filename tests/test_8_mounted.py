@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,25 +27,6 @@ from commandline import (
 from lighthousefs import mountinfo
 from lighthousefs.control.client import Client
 from lighthousefs.engine.opening import create_store
-
-
-@pytest.fixture
-def refuses(capsys: pytest.CaptureFixture[str]) -> Refuses:
-    return Refuses(capsys)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
-    create_store(tmp_path / "store", uid=os.getuid(), gid=os.getgid())
-    return tmp_path / "store"
-
-
-@pytest.fixture
-def mount_point(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "mount"
-    folder.mkdir()
-    yield folder
-    detach(folder)
 
 
 @pytest.fixture
@@ -88,15 +68,15 @@ def test_every_write_is_in_the_next_answer(store: Path, mounted: Path) -> None:
     with Client(socket) as client:
         for number in range(1000):
             (mounted / "current" / f"f{number % 50}").write_text(str(number))
-            (row,) = client.ask("log", count=1)
+            (row,) = client.ask("log", count=1, raw=True)
             assert (row["type"], row["path"]) == ("version-closed", f"f{number % 50}")
             assert row["written"] == len(str(number))
     for number in range(3):
         (mounted / "current" / f"g{number}").write_text("x")
-        assert rows("log", mounted, "-n1")[0]["path"] == f"g{number}"
+        assert rows("log", mounted, "-n1", "--raw")[0]["path"] == f"g{number}"
     (mounted / "current" / "last").write_text("x")
     kill_daemon(store)
-    assert "last" in [row["path"] for row in rows("log", mounted, "-n2") if row["type"] == "version-closed"]
+    assert "last" in [row["path"] for row in rows("log", mounted, "-n3", "--raw") if row["type"] == "version-closed"]
 
 
 def test_target_is_the_store_the_mount_or_any_path_in_it(store: Path, mounted: Path, tmp_path: Path) -> None:

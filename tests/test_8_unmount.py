@@ -4,30 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commandline import ENVIRONMENT, detach, done, kill_daemon, run
+from commandline import ENVIRONMENT, done, kill_daemon, run
 
 from lighthousefs import mountinfo
 from lighthousefs.cli.mount import _require_fuse
-from lighthousefs.engine.opening import create_store
 from lighthousefs.errors import Unusable
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
-    create_store(tmp_path / "store", uid=os.getuid(), gid=os.getgid())
-    return tmp_path / "store"
-
-
-@pytest.fixture
-def mount_point(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "mount"
-    folder.mkdir()
-    yield folder
-    detach(folder)
 
 
 def test_who_stands_in_a_dead_mount_can_mount_it_again(

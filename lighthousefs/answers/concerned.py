@@ -1,33 +1,35 @@
 """Which events concern a path: those of every inode that ever stood there, and of all that is below a folder.
 
 For files the index by inode gives them without a look at any other event, and also what happened to them under other
-names. Below a folder an event counts by the path it had then, so the log is read through.
+names. Below a folder an event counts by the path it had then: it is among those of the inodes that ever stood there.
 """
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Generator, Iterator, Sequence
 from typing import NamedTuple
 
 from lighthousefs.answers.eventjson import paths
+from lighthousefs.answers.visible import ROWS_BETWEEN_PAUSES, Visible
 from lighthousefs.engine.engine import Engine
 from lighthousefs.ids import ROOT_INO
 from lighthousefs.log.eventlog import Logged
 from lighthousefs.tables.kv import Kv
+from lighthousefs.tables.moment import FOREVER
 from lighthousefs.tables.rows import unpack_entry
 from lighthousefs.tables.schema import INO_SEQ_KEY, SEQ_KEY, Table, ino_key, ino_seq_key, name_key, past_name_key
+from lighthousefs.tables.state import TYPE_CODES
 
-ROWS_BETWEEN_PAUSES = 64
-_FOREVER = (1 << 64) - 1
+_FOLDER_MADE = TYPE_CODES["directory-created"]
 
 
 class Stay(NamedTuple):
-    """`ino` stood there from event `since` until just before event `until`."""
+    """`ino` stood there from event `since` until just before event `until`, below the folders `above` it."""
 
     ino: int
     since: int
     until: int
+    above: tuple[int, ...] = ()
 
 
 class Concerned(NamedTuple):
@@ -53,9 +55,12 @@ def split(path: bytes) -> list[bytes]:
     return [name for name in path.split(b"/") if name not in (b"", b".")]
 
 
-def find(engine: Engine, names: Sequence[bytes]) -> Generator[None, None, Concerned]:
-    """Looks up what ever stood at the path made of `names`; yields None where the work may pause."""
-    stays = [Stay(ROOT_INO, 0, _FOREVER)]
+def find(engine: Engine, names: Sequence[bytes], visible: Visible) -> Generator[None, None, Concerned]:
+    """Looks up what ever stood at the path made of `names`, as far as the asker could ever see it there.
+
+    Yields None where the work may pause.
+    """
+    stays = [Stay(ROOT_INO, 0, FOREVER)]
     for name in names:
         found: list[Stay] = []
         for folder in stays:
@@ -63,15 +68,19 @@ def find(engine: Engine, names: Sequence[bytes]) -> Generator[None, None, Concer
                 if stay is None:
                     yield None
                 elif (since := max(stay.since, folder.since)) < (until := min(stay.until, folder.until)):
-                    found.append(Stay(stay.ino, since, until))
+                    found.append(Stay(stay.ino, since, until, (*folder.above, folder.ino)))
         stays = found
     has_folder = False
+    seen = []
     for number, stay in enumerate(stays):
+        if not (yield from visible.stay((*stay.above, stay.ino), stay.since, stay.until)):
+            continue
+        seen.append(stay.ino)
         row = engine.at(stay.since).inode(stay.ino)
         has_folder = has_folder or (row is not None and row.is_dir)
         if number % ROWS_BETWEEN_PAUSES == 0:
             yield None
-    return Concerned(b"/".join(names), frozenset(stay.ino for stay in stays), has_folder)
+    return Concerned(b"/".join(names), frozenset(seen), has_folder)
 
 
 def _stays(kv: Kv, parent: int, name: bytes) -> Iterator[Stay | None]:
@@ -91,33 +100,55 @@ def _stays(kv: Kv, parent: int, name: bytes) -> Iterator[Stay | None]:
     value_now = kv.get(Table.ENTRIES, name_key(parent, name))
     if value_now is not None:
         entry = unpack_entry(value_now)
-        yield Stay(entry.ino, entry.since, _FOREVER)
+        yield Stay(entry.ino, entry.since, FOREVER)
 
 
-def seqs_of_inodes(engine: Engine, inodes: frozenset[int], last: int) -> Iterator[int | None]:
-    """Seqs up to `last` of the events about any of the inodes, newest first, each once; with pauses (None)."""
-    newest: list[tuple[int, int]] = []
-    for number, ino in enumerate(inodes, 1):
-        seq = _at_or_before(engine.environment, ino, last)
-        if seq:
-            newest.append((-seq, ino))
-        if number % ROWS_BETWEEN_PAUSES == 0:
-            yield None
-    heapq.heapify(newest)
-    given = 0
-    while newest:
-        seq, ino = -newest[0][0], newest[0][1]
-        before = _at_or_before(engine.environment, ino, seq - 1)
-        if before:
-            heapq.heapreplace(newest, (-before, ino))
-        else:
-            heapq.heappop(newest)
-        if seq != given:
-            yield seq
-        given = seq
+def inodes_below(engine: Engine, folders: frozenset[int], enough: int) -> Generator[None, None, set[int] | None]:
+    """The folders, and every inode that ever stood in them or below; None if there are more than `enough`.
+
+    Yields None where the work may pause.
+    """
+    found, walk = set(folders), list(folders)
+    while walk:
+        folder = walk.pop()
+        for table in (Table.ENTRIES, Table.ENTRIES_PAST):
+            start: bytes | None = ino_key(folder)
+            while start is not None:
+                start, inodes = _some_entries(engine.environment, table, folder, start)
+                new = inodes - found
+                found |= new
+                walk += [ino for ino in new if _was_made_a_folder(engine.environment, ino)]
+                if len(found) > enough:
+                    return None
+                yield None
+    return found
 
 
-def _at_or_before(kv: Kv, ino: int, seq: int) -> int:
+def _some_entries(kv: Kv, table: Table, folder: int, start: bytes) -> tuple[bytes | None, set[int]]:
+    """Inodes of the next rows of a folder, and where to go on."""
+    inodes: set[int] = set()
+    for number, (key, value) in enumerate(kv.scan(table, start)):
+        if not key.startswith(ino_key(folder)):
+            break
+        if number == ROWS_BETWEEN_PAUSES:
+            return key, inodes
+        inodes.add(unpack_entry(value).ino)
+    return None, inodes
+
+
+def _was_made_a_folder(kv: Kv, ino: int) -> bool:
+    made = kv.ceiling(Table.BY_INODE, ino_key(ino))
+    return made is not None and made[0].startswith(ino_key(ino)) and made[1][0] == _FOLDER_MADE
+
+
+def made_at(kv: Kv, ino: int) -> int:
+    """The event that made the inode; 0 for one that never was."""
+    made = kv.ceiling(Table.BY_INODE, ino_key(ino))
+    return int(INO_SEQ_KEY.unpack(made[0])[2]) if made is not None and made[0].startswith(ino_key(ino)) else 0
+
+
+def last_about(kv: Kv, ino: int, seq: int) -> int:
+    """The last event up to `seq` about the inode; 0 if there is none."""
     found = kv.floor(Table.BY_INODE, ino_seq_key(ino, seq))
     if found is None or not found[0].startswith(ino_key(ino)):
         return 0

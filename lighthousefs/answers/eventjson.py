@@ -10,6 +10,7 @@ renamed has also `new_path`, what was linked `source_path`.
 from __future__ import annotations
 
 import base64
+import json
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -48,15 +49,26 @@ def text_fields(name: str, value: bytes) -> Row:
 
 def event_json(engine: Engine, logged: Logged) -> Row:
     """The whole event, with the paths it concerns as they were then."""
-    event = logged.event
-    row: Row = {"seq": logged.seq, "log_time": rfc3339(logged.log_time)}
-    for name in _HEADER:
-        row.update(_fields(name, getattr(event, name)))
-    row["agent"] = engine.identities.agent_name(event.agent)
-    for name, value in event.fields._asdict().items():
+    row = header_json(engine, logged)
+    for name, value in logged.event.fields._asdict().items():
         row.update(_fields(f"new_{name}" if name in _HEADER else name, value))
     for name, path in paths(engine, logged).items():
         row.update(text_fields(name, path or b"."))
+    return row
+
+
+def event_line(engine: Engine, logged: Logged) -> bytes:
+    """The event as a line of JSON, in ASCII whatever is in it; the same for ever."""
+    return json.dumps(event_json(engine, logged)).encode() + b"\n"
+
+
+def header_json(engine: Engine, logged: Logged) -> Row:
+    """Who did it, when and on whose behalf."""
+    row: Row = {"seq": logged.seq, "log_time": rfc3339(logged.log_time)}
+    for name in _HEADER:
+        row.update(_fields(name, getattr(logged.event, name)))
+    row["agent"] = engine.identities.agent_name(logged.event.agent)
+    row["correlation"] = engine.identities.correlation_name(logged.event.correlation)
     return row
 
 

@@ -10,17 +10,22 @@ from pathlib import Path
 
 from lighthousefs import __version__
 from lighthousefs.answers.eventjson import Row, rfc3339, text_fields
+from lighthousefs.config import Config, in_force
 from lighthousefs.engine.engine import Engine
+from lighthousefs.errors import Unusable
 from lighthousefs.storage.store import Store
 
 
 @dataclass(frozen=True, slots=True)
 class ServedBy:
-    """The process that has the engine: where it serves the store, if it does, and since when (monotonic seconds)."""
+    """The process that has the engine: where it serves the store, if it does, with which settings, from which file, and
+    since when (monotonic seconds)."""
 
     store: Store
     mount_point: Path | None = None
     control_socket: Path | None = None
+    config: Config | None = None
+    config_file: Path | None = None
     started: float = field(default_factory=time.monotonic)
 
 
@@ -85,6 +90,20 @@ def health(engine: Engine, served_by: ServedBy) -> Row:
             "index": index_bytes,
             "disk_free": disk_free,
         },
+    }
+
+
+def settings(served_by: ServedBy) -> Row:
+    """A JSON object: the `settings` of the mount by name, tables as objects; the `file` they come from, null for the
+    defaults; both as `toml`. Raises Unusable if the store is not mounted.
+    """
+    if served_by.config is None:
+        hint = "settings are of a mount; `lighthousefs config check FILE` looks at a file"
+        raise Unusable(f"{served_by.store.path} is not mounted, so no settings are in force", hint)
+    return {
+        **_path("file", served_by.config_file),
+        "settings": served_by.config.model_dump(mode="json"),
+        "toml": in_force(served_by.config, served_by.config_file),
     }
 
 

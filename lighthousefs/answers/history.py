@@ -1,77 +1,108 @@
 """What happened: the log as a person reads it, newest first, and single events.
 
-By default one row a change: a version takes the place of the writes it is made of, the making of the file among them,
-and housekeeping is left out. `raw` gives every event.
+By default one row a change, as `grouping` has it, and without housekeeping and noise. `raw` gives every event.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lighthousefs.answers.bounds import require_event, require_moment, resolve
-from lighthousefs.answers.concerned import ROWS_BETWEEN_PAUSES, Concerned, find, seqs_of_inodes, split
-from lighthousefs.answers.eventjson import Row, event_json
-from lighthousefs.domain.events import AttributesChanged
+from lighthousefs.answers.bounds import require_event, require_moment
+from lighthousefs.answers.concerned import Concerned, find, split
+from lighthousefs.answers.eventjson import Row, event_json, header_json, paths, text_fields
+from lighthousefs.answers.grouping import Group, Grouping
+from lighthousefs.answers.noise import Noise
+from lighthousefs.answers.selection import Filters, Selection, narrow, select
+from lighthousefs.answers.visible import ROWS_BETWEEN_PAUSES, Visible
+from lighthousefs.domain.permission import OWN_STORE, Asker
 from lighthousefs.engine.engine import Engine
 from lighthousefs.errors import Damaged, Unusable
 from lighthousefs.limits import SEQ_MAX
 from lighthousefs.log.eventlog import Logged
 
 _HOUSEKEEPING = {"inodes-reserved", "agent-registered", "session-started", "writer-joined", "inode-released"}
-_WRITES = {"written", "truncated"}
-_VERSIONS_KEPT_MAX = 1024
 
 
-def show(engine: Engine, seq: int) -> Row:
-    """Event `seq` whole. Raises Unusable if there is none."""
-    require_event(engine, seq)
-    return event_json(engine, _get(engine, seq))
+def show(engine: Engine, seq: int, asker: Asker = OWN_STORE) -> Row:
+    """Event `seq` whole. Raises Unusable if there is none, and in the same words for one that the asker may not see."""
+    if asker.sees_all:
+        require_event(engine, seq)
+        return event_json(engine, _get(engine, seq))
+    logged = engine.log.get(seq) if 1 <= seq <= engine.last_seq else None
+    if logged is None or not Visible(engine, asker).event(logged):
+        raise Unusable(
+            f"there is no event {seq} that you may read", "`lighthousefs log TARGET --raw` lists those you may"
+        )
+    return event_json(engine, logged)
 
 
 def log(
     engine: Engine,
+    asker: Asker = OWN_STORE,
+    noise: Noise | None = None,
     *,
     path: bytes | None = None,
     moment: str | None = None,
     since: str | None = None,
     until: str | None = None,
+    agent: str | None = None,
+    session: int | None = None,
+    correlation: str | None = None,
+    type: str | None = None,
     count: int | None = None,
     raw: bool = False,
+    all: bool = False,
+    explain: bool = False,
 ) -> Iterator[Row | None]:
     """Rows newest first, with pauses (None): what happened after the moment `since` and up to the moment `until`.
 
-    A row is an event as `event_json` has it. One of type `version-closed` has also `created`: whether the file was made
-    by this version. Writes that no version has closed yet are one row, the newest of them, marked `open`.
-    `path` (from the project's root) keeps what concerns it. `moment` bounds nothing, it is where in `history/` the
-    asker stands. Both rows have `removed`: whether the file had no name left. Raises Unusable for moments and paths that
-    are not there.
+    A row is its group's newest event as `event_json` has it, and `seqs`: which events it stands for, as [first, last]
+    pairs. One of type `version-closed` has also `created`: whether the file was made by this version. Writes that no
+    version has closed yet are one row, marked `open`. Both have `removed`: whether the file had no name left. Rows of
+    type `file-replaced`, `file-made` (`path`, `written`) and `files-created` (`path` of the folder, `files`, `others`,
+    `written`) stand for many events and have of the newest who, when and on whose behalf.
+
+    `path` (from the project's root), `agent`, `session`, `correlation` and `type` keep what concerns them; `raw` and
+    `type` give each event a row. `all` adds housekeeping and noise. `moment` bounds nothing, it is where in `history/`
+    the asker stands.
+    With `explain` the last row is {"explain": ...}: `index` used, rows `scanned`, events `returned` in how many `rows`.
+    The answer is made of the events that the asker may see, as if there were no others. Raises Unusable for moments,
+    paths, agents and types that are not there.
     """
+    visible = Visible(engine, asker)
     if moment is not None:
         require_moment(engine, moment)
-    first, last = _range(engine, since, until)
+    if agent is not None and asker.sees_all and engine.identities.agent_number(agent) is None:
+        known = ", ".join(sorted(engine.identities.agents.values())[:_AGENTS_TOLD_MAX])
+        raise Unusable(f"there is no agent {agent!r}", f"agents: {known}")
+    if correlation is not None and asker.sees_all and not engine.identities.find_correlation(correlation):
+        raise Unusable(f"there is no correlation {correlation!r}", "an import prints its own at its end")
+    selection = select(engine, Filters(since, until, agent, session, correlation, type))
     concerned: Concerned | None = None
     if path is not None and (names := split(path)):
-        concerned = yield from find(engine, names)
+        concerned = yield from find(engine, names, visible)
         if not concerned.inodes:
             raise _nothing_at(path, names)
-    rows = _Folded(engine)
-    left = SEQ_MAX if count is None else count
-    scanned = 0
-    for seq in _seqs(engine, concerned, last):
-        scanned += 1
-        if scanned % ROWS_BETWEEN_PAUSES == 0:
-            yield None
-        if seq is None:
-            continue
-        if seq < first or not left:
-            return
-        logged = _get(engine, seq)
-        if concerned is not None and concerned.has_folder and not concerned.includes(engine, logged):
-            continue
-        row = event_json(engine, logged) if raw else rows.row(logged)
+        yield from narrow(selection, concerned)
+    found = _events(selection, concerned, visible)
+    if raw or type is not None:
+        rows = _each(engine, found, visible, raw=raw)
+    else:
+        rows = _grouped(engine, found, Grouping(engine, visible, noise or Noise()), everything=all)
+    shown = returned = 0
+    for row in rows:
         if row is not None:
-            left -= 1
-            yield row
+            shown += 1
+            returned += sum(last - first + 1 for first, last in row["seqs"]) if "seqs" in row else 1
+        yield row
+        if shown == (SEQ_MAX if count is None else count):
+            break
+    if explain:
+        told = {"index": selection.used, "scanned": selection.scanned, "returned": returned, "rows": shown}
+        yield {"explain": told}
+
+
+_AGENTS_TOLD_MAX = 8
 
 
 def _nothing_at(path: bytes, names: list[bytes]) -> Unusable:
@@ -85,21 +116,20 @@ def _nothing_at(path: bytes, names: list[bytes]) -> Unusable:
     return Unusable(f"nothing was ever at {path.decode(errors='backslashreplace')}", hint)
 
 
-def _seqs(engine: Engine, concerned: Concerned | None, last: int) -> Iterator[int | None]:
-    if concerned is None or concerned.has_folder:
-        return iter(range(last, 0, -1))
-    return seqs_of_inodes(engine, concerned.inodes, last)
-
-
-def _range(engine: Engine, since: str | None, until: str | None) -> tuple[int, int]:
-    """First and last seq asked for."""
-    now = engine.clock.now()
-    begin = 0 if since is None else resolve(engine, since, now)
-    end = engine.last_seq if until is None else resolve(engine, until, now)
-    if begin > end:
-        hint = "--since is the earlier one, --until the later"
-        raise Unusable(f"the range is reversed: {since} comes after {until}", hint, status=2)
-    return begin + 1, end
+def _events(selection: Selection, concerned: Concerned | None, visible: Visible) -> Iterator[Logged | None]:
+    """Those of the selection that concern the path and are for the asker, with pauses."""
+    engine = selection.engine
+    for number, seq in enumerate(selection.seqs(), 1):
+        if number % ROWS_BETWEEN_PAUSES == 0:
+            yield None
+        if seq is None:
+            yield None
+            continue
+        logged = _get(engine, seq)
+        if not visible.event(logged):
+            continue
+        if concerned is None or not concerned.has_folder or concerned.includes(engine, logged):
+            yield logged
 
 
 def _get(engine: Engine, seq: int) -> Logged:
@@ -109,60 +139,64 @@ def _get(engine: Engine, seq: int) -> Logged:
     return logged
 
 
-class _Folded:
-    """Rows out of events that come newest first. Remembers the versions it is inside of, by (inode, session)."""
+def _each(engine: Engine, found: Iterator[Logged | None], visible: Visible, *, raw: bool) -> Iterator[Row | None]:
+    for logged in found:
+        if logged is None:
+            yield None
+        elif raw:
+            yield event_json(engine, logged)
+        else:
+            group = Group(logged, logged.seq)
+            group.add(logged.seq)
+            if logged.event.type == "version-closed":
+                group.kind = "version"
+                made = engine.log.get(logged.event.fields.first)
+                group.about = made if made is not None and visible.event(made) else None
+            yield _row(engine, group)
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
-        self._begins: dict[tuple[int, int], int] = {}
 
-    def row(self, logged: Logged) -> Row | None:
-        """The row of this event, or None if it is part of another one, or of none."""
-        event = logged.event
-        if event.type in _HOUSEKEEPING:
-            return None
-        if event.type == "version-closed":
-            return self._version(logged)
-        key = (getattr(event.fields, "ino", 0), event.session)
-        begin = self._begins.get(key)
-        is_write = event.type in _WRITES
-        if begin is not None and begin <= logged.seq and (is_write or _is_part_of_writing(logged)):
-            if event.type == "file-created":
-                del self._begins[key]
-            return None
-        row = event_json(self._engine, logged)
-        if is_write:
-            # Nothing newer closed it: it is being written.
-            self._begin(key, 0, logged.seq)
+def _grouped(
+    engine: Engine, found: Iterator[Logged | None], grouping: Grouping, *, everything: bool
+) -> Iterator[Row | None]:
+    for logged in found:
+        if logged is None:
+            yield None
+            continue
+        grouping.feed(logged)
+        yield from _rows(engine, grouping.ready(logged.seq), everything=everything)
+    yield from _rows(engine, grouping.ready(), everything=everything)
+
+
+def _rows(engine: Engine, groups: Iterator[Group], *, everything: bool) -> Iterator[Row | None]:
+    for number, group in enumerate(groups, 1):
+        is_hidden = group.is_noise or group.head.event.type in _HOUSEKEEPING
+        if everything or not is_hidden:
+            yield _row(engine, group)
+        elif number % ROWS_BETWEEN_PAUSES == 0:
+            yield None
+
+
+def _row(engine: Engine, group: Group) -> Row:
+    head = group.head
+    if group.kind == "tree":
+        path = engine.at(head.seq).path(group.folder)
+        row = header_json(engine, head) | {"type": "files-created", "ino": group.folder}
+        row |= {} if path is None else text_fields("path", path or b".")
+        row |= {"files": group.files, "others": group.others, "written": group.written}
+    elif group.kind in ("replaced", "made") and group.about is not None:
+        named = paths(engine, group.about)
+        path = named.get("new_path", named.get("path"))
+        row = header_json(engine, head) | {"type": f"file-{group.kind}", "ino": group.about.event.fields.ino}
+        row |= {} if path is None else text_fields("path", path)
+        row |= {"written": group.written}
+    else:
+        row = event_json(engine, head)
+        if group.kind in ("version", "writing"):
+            inode = engine.at(head.seq).inode(head.event.fields.ino)
+            row["removed"] = inode is None or inode.nlink == 0
+        if group.kind == "version":
+            row["created"] = group.about is not None and group.about.event.type == "file-created"
+        elif group.kind == "writing":
             row["open"] = True
-            row["removed"] = self._is_nameless(logged)
-        return row
-
-    def _version(self, logged: Logged) -> Row:
-        event = logged.event
-        first = event.fields.first
-        self._begin((event.fields.ino, event.session), first, logged.seq)
-        made = self._engine.log.get(first)
-        row = event_json(self._engine, logged)
-        row["created"] = made is not None and made.event.type == "file-created"
-        row["removed"] = self._is_nameless(logged)
-        return row
-
-    def _is_nameless(self, logged: Logged) -> bool:
-        inode = self._engine.at(logged.seq).inode(logged.event.fields.ino)
-        return inode is None or inode.nlink == 0
-
-    def _begin(self, key: tuple[int, int], first: int, seq: int) -> None:
-        """Two handles of one session may close versions that overlap, so a begun one is never cut short."""
-        begun = self._begins.get(key, first)
-        self._begins[key] = min(first, begun) if begun <= seq else first
-        if len(self._begins) > _VERSIONS_KEPT_MAX:
-            self._begins = {key: first for key, first in self._begins.items() if first <= seq}
-
-
-def _is_part_of_writing(logged: Logged) -> bool:
-    """What a writer does besides: making the file, and setting its times."""
-    fields = logged.event.fields
-    if isinstance(fields, AttributesChanged):
-        return fields.mode is None and fields.uid is None and fields.gid is None
-    return logged.event.type == "file-created"
+    row["seqs"] = group.ranges()
+    return row

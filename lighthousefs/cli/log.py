@@ -11,8 +11,8 @@ from lighthousefs.cli import output
 from lighthousefs.cli.asking import ask
 from lighthousefs.cli.options import json_option, target_argument
 from lighthousefs.cli.target import find, with_path
-from lighthousefs.cli.wording import in_words, in_words_raw
-from lighthousefs.limits import SEQ_MAX
+from lighthousefs.cli.wording import counted, in_words, in_words_raw
+from lighthousefs.limits import SEQ_MAX, SESSION_MAX
 
 
 class When(click.ParamType[str]):
@@ -45,6 +45,8 @@ Examples:
   lighthousefs log ~/work/current/src/a.py       a file's, under its former names too
   lighthousefs log ~/store src --since 2h-ago    of a store that may not be mounted
   lighthousefs log . --since @421 --until @480   between two moments
+  lighthousefs log . --agent uid-1000 src        what one agent did in a folder
+  lighthousefs log . --type renamed              each event of one type
   lighthousefs log . --raw --json | jq .type     every event, one object a line
 
 \b
@@ -54,24 +56,43 @@ WHEN: @421, 2026-11-23T04:22:32Z (or shorter), 30s-ago 5m-ago 2h-ago 3d-ago, yes
 @click.argument("path", required=False)
 @click.option("--since", type=When(), metavar="WHEN", help="Only what happened after this moment.")
 @click.option("--until", type=When(), metavar="WHEN", help="Only what happened up to this moment.")
+@click.option("--agent", metavar="A", help="Only what this agent did.")
+@click.option("--session", type=click.IntRange(0, SESSION_MAX), metavar="S", help="Only what was done in this session.")
+@click.option("--correlation", metavar="ID", help="Only what belongs together, as all changes of one import.")
+@click.option("--type", "type_", metavar="T", help="Only events of this type, each on its own line.")
 @click.option("-n", "count", type=int, metavar="N", callback=_at_least_one, help="At most N lines.")
 @click.option("--raw", is_flag=True, help="Every event, also each single write and housekeeping.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Also what is hidden: editors' temporaries, locks, housekeeping."
+)
+@click.option("--explain", is_flag=True, help="Tell which index was used, rows scanned and returned (on stderr).")
 @json_option
-def log(
-    target: Path, path: str | None, since: str | None, until: str | None, count: int | None, raw: bool, as_json: bool
-) -> None:
+def log(target: Path, path: str | None, type_: str | None, everything: bool, as_json: bool, **asked: Any) -> None:
     """What happened, newest first: event, time, agent, what, path, bytes.
 
-    One line for each version of a file, rename, removal, change of mode. PATH is relative to the project's root, unless
+    One line for each version of a file, rename, removal, change of mode; for a file that was replaced by a new one as
+    editors do; for each folder of many files that were made in one go. PATH is relative to the project's root, unless
     TARGET says it. A file is followed to its former names; of a folder it is what happened below PATH, so for what came
     before a folder was renamed ask for its former name, which the log shows.
     """
     found = find(target)
     concerned = with_path(found, path)
-    for row in ask(found, "log", path=concerned, moment=found.moment, since=since, until=until, count=count, raw=raw):
-        if as_json:
+    asked |= {"type": type_, "all": everything, "path": concerned, "moment": found.moment}
+    for row in ask(found, "log", **asked):
+        if "explain" in row:
+            _explain(row["explain"], as_json=as_json)
+        elif as_json:
             output.json_line(row)
         else:
+            raw = asked["raw"]
             line = in_words_raw(row) if raw else in_words(row)
             head = (f"@{row['seq']}".ljust(7), row["log_time"][:19] + "Z", row["agent"].ljust(12))
             output.log_line(head, line.what.ljust(18 if raw else 9), *filter(None, [line.path, line.detail]))
+
+
+def _explain(told: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        output.json_note("explain", told)
+        return
+    returned = f"{counted(told['returned'], 'event')} in {counted(told['rows'], 'row')}"
+    output.note(f"index: {told['index']}; scanned: {counted(told['scanned'], 'row')}; returned: {returned}")

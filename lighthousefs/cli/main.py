@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import keyword
 import os
 import sys
 from collections.abc import Sequence
@@ -25,8 +26,11 @@ COMMANDS = {
     "unmount": "Flush, wait, detach.",
     "status": "How a store is, and who serves it.",
     "sync": "Return when everything acknowledged is on disk.",
+    "import": "Bring a folder into the project.",
+    "export": "Write a moment out as plain files.",
     "log": "What happened, newest first.",
     "show": "One event whole.",
+    "config": "Check settings, show those in force, or all there are.",
 }
 EPILOG = """\b
 A first walk:
@@ -51,7 +55,9 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(importlib.import_module(f"lighthousefs.cli.{cmd_name}"), cmd_name)
+        # A keyword cannot name a module or a function.
+        name = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        command = getattr(importlib.import_module(f"lighthousefs.cli.{name}"), name)
         assert isinstance(command, click.Command)
         return command
 
@@ -122,7 +128,10 @@ def _usage(error: click.ClickException, arguments: list[str]) -> Problem:
     if isinstance(error, click.UsageError) and error.ctx is not None:
         command = error.ctx.command_path
     message = error.format_message().replace("\n", " ").rstrip(".")
-    return Problem("usage", message, f"`{command} --help` shows how", 2)
+    hint = f"`{command} --help` shows how"
+    if isinstance(error, click.NoSuchOption):
+        hint += "; put -- before a name that begins with a dash"
+    return Problem("usage", message, hint, 2)
 
 
 def _fail(found: Problem, as_json: bool) -> int:

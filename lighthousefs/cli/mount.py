@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,10 @@ from lighthousefs import mountinfo
 from lighthousefs.cli import output
 from lighthousefs.cli.options import PathArgument, json_option
 from lighthousefs.errors import Unusable
+from lighthousefs.layout import Layout
 
 FUSE_DEVICE = Path("/dev/fuse")
+FUSE_CONF = Path("/etc/fuse.conf")
 
 
 @click.command(
@@ -22,25 +26,61 @@ FUSE_DEVICE = Path("/dev/fuse")
 Examples:
   lighthousefs mount ~/store ~/work                the project is ~/work/current
   lighthousefs mount ~/store ~/work --read-only    look, change nothing; works on a damaged store too
-  lighthousefs mount ~/store ~/work --foreground   for a service manager; ends with SIGTERM or Ctrl-C"""
+  lighthousefs mount ~/store ~/work --acl          with POSIX access control lists (getfacl, setfacl)
+  lighthousefs mount ~/store ~/work --layout project   the project is ~/work itself, its past ~/work/.lighthouse
+  lighthousefs mount ~/store ~/work --foreground   for a service manager; ends with SIGTERM or Ctrl-C
+  sudo lighthousefs mount /srv/store /srv/work --allow-other     for all users of the machine
+
+\b
+Without --allow-other the mount is yours alone; not even root can look into another user's. With it, permissions
+decide, and `log` and `show` tell each user what that user could have seen. Who is not root needs fusermount3, and for
+--allow-other the line user_allow_other in /etc/fuse.conf.
+
+\b
+A --config FILE is TOML: `lighthousefs config default` prints one with all settings and what each is for."""
 )
 @click.argument("store", type=PathArgument())
 @click.argument("mount_point", type=PathArgument(), metavar="MOUNTPOINT")
 @click.option("--foreground", is_flag=True, help="Serve in this process until it is ended.")
 @click.option("--read-only", is_flag=True, help="Take no changes.")
 @click.option("--allow-other", is_flag=True, help="Let other users in, as far as modes let them.")
+@click.option("--acl", is_flag=True, help="Keep and follow POSIX access control lists.")
+@click.option("--config", type=PathArgument(), metavar="FILE", help="Settings of this mount.")
+@click.option(
+    "--layout",
+    type=click.Choice([layout.value for layout in Layout]),
+    default=Layout.VIEWS.value,
+    help="views (default): the project is MOUNTPOINT/current. project: it is MOUNTPOINT itself.",
+)
 @json_option
-def mount(store: Path, mount_point: Path, foreground: bool, read_only: bool, allow_other: bool, as_json: bool) -> None:
+def mount(
+    store: Path,
+    mount_point: Path,
+    foreground: bool,
+    read_only: bool,
+    allow_other: bool,
+    acl: bool,
+    config: Path | None,
+    layout: str,
+    as_json: bool,
+) -> None:
     """Serve the store STORE at MOUNTPOINT, an empty folder; returns once it answers."""
+    from lighthousefs.config import Config, load
     from lighthousefs.engine.opening import KNOWN
     from lighthousefs.storage.store import Store
 
     store_place, mount_place = _from_here(store), _from_here(mount_point)
+    settings = None if config is None else _from_here(config)
     # Who stands in the very mount that is dead may mount it again: nothing below depends on the working folder.
     os.chdir("/")
+    given = Config() if settings is None else load(settings)
     opened = Store.open(store_place, KNOWN)
     where = _free_mount_point(opened.path, mount_place)
     _require_fuse()
+    if os.geteuid() != 0:
+        _require_help_of_root(where, allow_other=allow_other)
+
+    project = mount_point if layout == Layout.PROJECT else mount_point / "current"
 
     def ready(facts: dict[str, Any]) -> None:
         if facts.get("note"):
@@ -48,16 +88,26 @@ def mount(store: Path, mount_point: Path, foreground: bool, read_only: bool, all
         if as_json:
             output.json_line({"store": str(opened.path), "mount_point": str(where), **facts})
         else:
-            output.line(f"{store} is mounted at {mount_point}: the project is {mount_point / 'current'}")
+            output.line(f"{store} is mounted at {mount_point}: the project is {project}")
 
     if foreground:
-        from lighthousefs.daemon.serve import Options, serve
+        from lighthousefs.daemon.foreground import serve_in_foreground
+        from lighthousefs.daemon.serve import Options
 
-        serve(Options(store=opened.path, mount_point=where, read_only=read_only, allow_other=allow_other), ready)
+        options = Options(opened.path, where, read_only, allow_other, acl, given, Layout(layout), settings)
+        serve_in_foreground(options, ready)
         return
     from lighthousefs.cli.spawning import start_daemon
 
-    facts = start_daemon(opened, where, read_only=read_only, allow_other=allow_other)
+    facts = start_daemon(
+        opened,
+        where,
+        read_only=read_only,
+        allow_other=allow_other,
+        acl=acl,
+        config=settings,
+        layout=Layout(layout),
+    )
     if mountinfo.state_of(where) is not mountinfo.State.ANSWERS:
         hint = f"detach it: lighthousefs unmount --force {shlex.quote(str(where))}"
         raise Unusable(f"{where} is mounted but does not answer", hint)
@@ -107,7 +157,7 @@ def _free_mount_point(store: Path, given: Path) -> Path:
 
 def _taken(given: Path, covering: mountinfo.Mount, store: Path) -> Unusable:
     quoted = shlex.quote(str(given))
-    if covering.type != mountinfo.LIGHTHOUSE_TYPE:
+    if not covering.is_ours:
         return Unusable(f"{given} is a mount point already ({covering.type})", "choose another empty folder")
     if mountinfo.state_of(covering.mount_point) is mountinfo.State.STUCK:
         return Unusable(
@@ -131,3 +181,29 @@ def _require_fuse() -> None:
         group_may = FUSE_DEVICE.stat().st_mode & 0o060 == 0o060
         hint = "run this with sudo" + ", or join the group it belongs to" * group_may
         raise Unusable(f"{FUSE_DEVICE} may not be used by you", hint)
+
+
+def _require_help_of_root(where: Path, *, allow_other: bool) -> None:
+    """Who is not root mounts through fusermount3, which runs as root and has conditions. Raises Unusable."""
+    helper = shutil.which("fusermount3")
+    if helper is None:
+        raise Unusable("fusermount3 is missing, and only root can mount without it", "install the package fuse3")
+    if not Path(helper).stat().st_mode & stat.S_ISUID:
+        raise Unusable(
+            f"{helper} has not root's rights, so only root can mount", f"sudo chmod u+s {helper}, or mount with sudo"
+        )
+    if not os.access(where, os.W_OK):
+        raise Unusable(f"you may not mount at {where}: it is not yours to write to", "choose a folder of yours")
+    if allow_other and not _may_allow_others():
+        raise Unusable(
+            "only root may let other users into a mount (--allow-other)",
+            f"mount with sudo, or have root put the line user_allow_other into {FUSE_CONF}",
+        )
+
+
+def _may_allow_others() -> bool:
+    try:
+        lines = FUSE_CONF.read_text(errors="replace").splitlines()
+    except OSError:
+        return False
+    return any(line.partition("#")[0].strip() == "user_allow_other" for line in lines)

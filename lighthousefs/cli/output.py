@@ -11,7 +11,8 @@ import json
 import os
 import sys
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -71,9 +72,14 @@ def note(text: str) -> None:
     """A line on stderr about something that is no error; with `--json` an object."""
     context = click.get_current_context(silent=True)
     if context is not None and context.params.get("as_json"):
-        sys.stderr.write(json.dumps({"note": text}) + "\n")
+        json_note("note", text)
         return
     sys.stderr.write(f"lighthousefs: {escape(text)}\n")
+
+
+def json_note(kind: str, value: object) -> None:
+    """The same as an object, where `--json` was given."""
+    sys.stderr.write(json.dumps({kind: value}) + "\n")
 
 
 def problem(found: Problem, *, as_json: bool) -> None:
@@ -94,6 +100,18 @@ def size(amount: int) -> str:
             break
         value /= 1024
     return f"{amount} B" if unit == "B" else f"{value:.3g} {unit}"
+
+
+@contextmanager
+def progress(total_bytes: int | None) -> Iterator[Callable[[int], object]]:
+    """A bar with rate and time left on stderr, if that is a terminal; gives what is told of each further amount of bytes."""
+    if not sys.stderr.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        yield lambda _bytes: None
+        return
+    from tqdm import tqdm
+
+    with tqdm(total=total_bytes, unit="B", unit_scale=True, unit_divisor=1024, file=sys.stderr, leave=False) as bar:
+        yield bar.update
 
 
 @functools.cache

@@ -18,6 +18,7 @@ from typing import Any
 import lighthousefs
 from lighthousefs.control.problems import Answered, Problem
 from lighthousefs.errors import Unusable
+from lighthousefs.layout import Layout
 from lighthousefs.runtime import log_path
 from lighthousefs.storage.store import Store
 
@@ -27,13 +28,24 @@ LOG_BYTES_KEPT_MAX = 1 << 20
 """A longer log of former daemons makes room when the next one starts."""
 
 
-def start_daemon(store: Store, mount_point: Path, *, read_only: bool, allow_other: bool) -> dict[str, Any]:
+def start_daemon(
+    store: Store,
+    mount_point: Path,
+    *,
+    read_only: bool,
+    allow_other: bool,
+    acl: bool,
+    config: Path | None,
+    layout: Layout,
+) -> dict[str, Any]:
     """What the daemon says of itself once it serves; however long recovery takes. Raises Unusable if it does not."""
     log = log_path(store.contents.store_id, store.path)
     said, daemon_says = os.pipe()
     arguments = [sys.executable, "-m", "lighthousefs.daemon", "--store", str(store.path)]
     arguments += ["--mount-point", str(mount_point), "--ready-fd", str(daemon_says)]
-    arguments += ["--read-only"] * read_only + ["--allow-other"] * allow_other
+    arguments += ["--read-only"] * read_only + ["--allow-other"] * allow_other + ["--acl"] * acl
+    arguments += [] if config is None else ["--config", str(config)]
+    arguments += ["--layout", layout]
     with open(said, "rb") as answer:
         try:
             with open(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600), "ab") as messages:

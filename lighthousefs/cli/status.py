@@ -9,8 +9,9 @@ from typing import Any
 import click
 
 from lighthousefs import mountinfo
+from lighthousefs.api import GONE
 from lighthousefs.cli import output
-from lighthousefs.cli.asking import GONE, ask
+from lighthousefs.cli.asking import ask
 from lighthousefs.cli.options import json_option, target_argument
 from lighthousefs.cli.target import find
 from lighthousefs.cli.wording import counted

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import click
 
+from lighthousefs.api import GONE
 from lighthousefs.cli import output
-from lighthousefs.cli.asking import GONE, ask
+from lighthousefs.cli.asking import ask
 from lighthousefs.cli.options import json_option, target_argument
 from lighthousefs.cli.target import find
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from lighthousefs import mountinfo
 from lighthousefs.errors import Unusable
+from lighthousefs.layout import TYPES_LISTED, VIEWS_NAME, Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,12 +34,10 @@ def find(target: Path) -> Target:
         mount = mountinfo.mount_of(plain)
     except FileNotFoundError as error:
         raise Unusable("the folder this command was started in is gone", "go elsewhere: cd", status=2) from error
-    if mount is not None and mount.type == mountinfo.LIGHTHOUSE_TYPE:
+    if mount is not None and mount.layout is not None:
         # `root` is not "/" where a folder of a mount is bound to another place.
-        inside = mount.root / plain.relative_to(mount.mount_point)
-        path, outside = _path_in_project(inside)
-        moment = inside.parts[2] if outside is None and inside.parts[1:2] == ("history",) and inside.parts[2:] else None
-        return Target(Path(mount.source), mount, path, outside, moment)
+        inside = (mount.root / plain.relative_to(mount.mount_point)).parts[1:]
+        return _inside(mount, mount.layout, inside)
     try:
         is_store = (plain / "store.json").is_file()
     except PermissionError as error:
@@ -45,18 +45,27 @@ def find(target: Path) -> Target:
         raise Unusable(why, "run this as its owner, or with sudo; a mount of it can be asked instead") from error
     if not is_store:
         why = f"{target} is neither a store (no store.json) nor inside a LighthouseFS mount"
-        raise Unusable(why, "`findmnt -t fuse.lighthousefs` lists mounts", status=2)
+        raise Unusable(why, f"`findmnt -t {TYPES_LISTED}` lists mounts", status=2)
     return Target(plain)
 
 
-def _path_in_project(inside: PurePath) -> tuple[bytes | None, str | None]:
-    """What follows the project's root, today's or that of a moment; or the whole, if it lies in neither."""
-    parts = inside.parts[1:]
-    roots = {"current": 1, "history": 2}
-    depth = roots.get(parts[0], 0) if parts else 0
-    if parts and (not depth or (parts[0] == "history" and len(parts) > 1 and not _is_moment(parts[1]))):
-        return None, "/".join(parts)
-    return os.fsencode("/".join(parts[depth:])) or None if depth else None, None
+def _inside(mount: mountinfo.Mount, layout: Layout, parts: Sequence[str]) -> Target:
+    """What the path made of `parts`, from the root of the mount, is."""
+    store = Path(mount.source)
+    views = parts
+    if layout is Layout.PROJECT:
+        if parts[:1] != (VIEWS_NAME,):
+            return Target(store, mount, _joined(parts))
+        views = parts[1:]
+    elif parts[:1] == ("current",):
+        return Target(store, mount, _joined(parts[1:]))
+    if views[:1] == ("history",) and (len(views) == 1 or _is_moment(views[1])):
+        return Target(store, mount, _joined(views[2:]), moment=views[1] if len(views) > 1 else None)
+    return Target(store, mount, outside="/".join(parts) or None)
+
+
+def _joined(parts: Sequence[str]) -> bytes | None:
+    return os.fsencode("/".join(parts)) or None
 
 
 def _is_moment(name: str) -> bool:
@@ -70,7 +79,13 @@ def with_path(found: Target, given: str | None) -> bytes | None:
     if given is None:
         if found.outside is not None:
             why = f"{found.outside} lies in no view of the project"
-            raise Unusable(why, "the project is in current/, its past in history/WHEN/", status=2)
+            in_root = found.mount is not None and found.mount.layout is Layout.PROJECT
+            where = (
+                f"the project is the mount's root, its past in {VIEWS_NAME}/history/WHEN/"
+                if in_root
+                else "the project is in current/, its past in history/WHEN/"
+            )
+            raise Unusable(why, where, status=2)
         return found.path
     if found.path is not None:
         raise Unusable(f"TARGET says the path already, {given} is one too many", "give PATH once", status=2)

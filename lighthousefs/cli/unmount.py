@@ -15,6 +15,7 @@ from lighthousefs import mountinfo
 from lighthousefs.cli import output
 from lighthousefs.cli.options import PathArgument, json_option
 from lighthousefs.errors import Unusable
+from lighthousefs.layout import TYPES_LISTED
 
 SOON_S = 2.0
 FINISHES_WITHIN_S = 120.0
@@ -68,14 +69,14 @@ def unmount(mount_point: Path, lazy: bool, force: bool, as_json: bool) -> None:
 
 def _mounted(mount_point: Path) -> mountinfo.Mount:
     mount = mountinfo.mount_at(mount_point)
-    if mount is not None and mount.type == mountinfo.LIGHTHOUSE_TYPE:
+    if mount is not None and mount.is_ours:
         return mount
     around = mountinfo.mount_of(mount_point)
-    if mount is None and around is not None and around.type == mountinfo.LIGHTHOUSE_TYPE:
+    if mount is None and around is not None and around.is_ours:
         hint = f"unmount the whole: lighthousefs unmount {shlex.quote(str(around.mount_point))}"
         raise Unusable(f"{mount_point} lies inside the mount {around.mount_point}", hint, status=2)
     what = "nothing is mounted there" if mount is None else f"{mount.type} is mounted there"
-    raise Unusable(f"{mount_point} is no LighthouseFS mount: {what}", "`findmnt -t fuse.lighthousefs` lists them")
+    raise Unusable(f"{mount_point} is no LighthouseFS mount: {what}", f"`findmnt -t {TYPES_LISTED}` lists them")
 
 
 class _Daemon:

@@ -36,6 +36,11 @@ def in_words(row: dict[str, Any]) -> Words:
     match kind:
         case "version-closed":
             return _version(row, path)
+        case "file-replaced" | "file-made":
+            return Words("created" if kind == "file-made" else "replaced", path, _bytes(row))
+        case "files-created":
+            made = [counted(row[name], what) for name, what in (("files", "file"), ("others", "other")) if row[name]]
+            return Words("created", f"{path}/", ", ".join([*made, *filter(None, [_bytes(row)])]))
         case "directory-created":
             return Words("created", f"{path}/")
         case "directory-removed":
@@ -54,6 +59,8 @@ def in_words(row: dict[str, Any]) -> Words:
             return Words("xattr", path, f"{row['name']} removed")
         case "mounted":
             return Words("mounted", row["mount_point"], f"by {row['version']} on {row['host']}")
+        case "correlation-begun":
+            return Words(row["kind"], "", f"{row['new_correlation']} from {row['origin']}")
         case "recovered":
             return Words(
                 "recovered",
@@ -85,12 +92,16 @@ def _path(row: dict[str, Any]) -> str:
     return f"(inode {row['ino']})" if "ino" in row else ""
 
 
+def _bytes(row: dict[str, Any]) -> str:
+    return f"+{row['written']}" if row["written"] else ""
+
+
 def _version(row: dict[str, Any], path: str) -> Words:
     what = "truncated" if row["how"] == "truncate" else "wrote"
     if row["created"] and not row["removed"]:
         what = "created"
     detail = "(removed) " if row["removed"] else ""
-    detail += f"+{row['written']}" if row["written"] else ""
+    detail += _bytes(row)
     if row["how"] == "recovery":
         detail += " (its writer was cut off by a crash)"
     return Words(what, path, detail.strip())

@@ -1,6 +1,6 @@
 """Control: the daemon's Unix socket, over which commands ask it.
 
 `protocol` is what travels, without I/O; `server` answers under trio, in slices, so that a long answer never stalls the
-mount; `client` asks, blocking; `handlers` are the questions, `interface` what one looks like; `problems` says of an
-error what a person needs to know.
+mount; `admission` knows who may ask; `client` asks, blocking; `handlers` are the questions, `interface` what one looks
+like; `problems` says of an error what a person needs to know.
 """

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from lighthousefs.answers import history
+from lighthousefs import limits
+from lighthousefs.answers import folders, history, ranges
 from lighthousefs.answers.eventjson import Row
-from lighthousefs.answers.health import ServedBy, health
-from lighthousefs.control.interface import Answer, Handler
+from lighthousefs.answers.health import ServedBy, health, settings
+from lighthousefs.answers.noise import Noise
+from lighthousefs.control import changing
+from lighthousefs.control.interface import Answer, Caller, Change, Handler
+from lighthousefs.domain.permission import Asker
 from lighthousefs.engine.engine import Engine
 from lighthousefs.errors import Unusable
+from lighthousefs.limits import SESSION_MAX
+
+_Ino = Annotated[int, Field(ge=1, le=limits.INO_MAX)]
+_Seq = Annotated[int, Field(ge=1, le=limits.SEQ_MAX)]
 
 
 class _Arguments(BaseModel):
@@ -28,42 +36,145 @@ class _LogArguments(_Arguments):
     moment: str | None = None
     since: str | None = None
     until: str | None = None
+    agent: str | None = None
+    session: Annotated[int, Field(ge=0, le=SESSION_MAX)] | None = None
+    correlation: str | None = None
+    type: str | None = None
     count: Annotated[int, Field(ge=1)] | None = None
     raw: bool = False
+    all: bool = False
+    explain: bool = False
 
 
 class _ShowArguments(_Arguments):
     seq: int
 
 
+class _NodeArguments(_Arguments):
+    path: bytes
+    at: str | None = None
+
+
+class _ChildrenArguments(_Arguments):
+    ino: _Ino
+    seq: _Seq
+    after: Annotated[int, Field(ge=0)] = 0
+
+
+class _ContentsArguments(_Arguments):
+    ino: _Ino
+    seq: _Seq
+    offset: Annotated[int, Field(ge=0, le=limits.FILE_BYTES_MAX)]
+    length: Annotated[int, Field(ge=1, le=limits.WRITE_BYTES_MAX)]
+
+
+class _EventsArguments(_Arguments):
+    first: Annotated[int, Field(ge=1)] = 1
+    last: int | None = None
+    agent: str | None = None
+    correlation: str | None = None
+    types: list[str] = []
+    count: Annotated[int, Field(ge=1, le=10_000)] = 256
+
+
+class _AppendArguments(_Arguments):
+    commands: Annotated[list[Any], Field(max_length=changing.COMMANDS_MAX)]
+    correlation: str | None = None
+    origin: bytes | None = None
+
+
 _Model = TypeVar("_Model", bound=_Arguments)
 
 
-def make_handlers(engine: Engine, served_by: ServedBy) -> dict[str, Handler]:
-    """The answers by question: of a daemon, and of a command that opened the store itself."""
+def make_handlers(
+    engine: Engine,
+    served_by: ServedBy,
+    require_past: Callable[[Asker], None] = lambda _asker: None,
+    settle: Callable[[int, int], Awaitable[None]] | None = None,
+    noise: Noise | None = None,
+) -> dict[str, Handler | Change]:
+    """The answers by question: of a daemon, and of a command that opened the store itself.
 
-    def log(arguments: dict[str, Any]) -> Answer:
+    `settle` waits until the kernel has forgotten what the events from one to another have made untrue.
+    `require_past` raises Unusable for whom the past is closed to; `noise` is what `log` hides unless it is asked for all.
+    """
+
+    def log(arguments: dict[str, Any], asker: Asker) -> Answer:
+        require_past(asker)
         given = _checked(_LogArguments, arguments)
-        return history.log(engine, **given.model_dump())
+        return history.log(engine, asker, noise, **given.model_dump())
 
-    def show(arguments: dict[str, Any]) -> Answer:
-        yield history.show(engine, _checked(_ShowArguments, arguments).seq)
+    def show(arguments: dict[str, Any], asker: Asker) -> Answer:
+        require_past(asker)
+        yield history.show(engine, _checked(_ShowArguments, arguments).seq, asker)
 
-    def status(arguments: dict[str, Any]) -> Answer:
+    def status(arguments: dict[str, Any], _asker: Asker) -> Answer:
         _checked(_NoArguments, arguments)
         yield health(engine, served_by)
 
-    def synced(arguments: dict[str, Any]) -> Iterator[Row]:
+    def config(arguments: dict[str, Any], _asker: Asker) -> Answer:
+        _checked(_NoArguments, arguments)
+        yield settings(served_by)
+
+    def synced(arguments: dict[str, Any], _asker: Asker) -> Iterator[Row]:
         _checked(_NoArguments, arguments)
         now = health(engine, served_by)
         yield {name: now[name] for name in ("store", "store_gone", "synced_event", "journal_synced_to", "read_only")}
 
     return {
+        "config": Handler(config),
         "log": Handler(log),
         "show": Handler(show),
         "status": Handler(status),
         "sync": Handler(synced, first=engine.sync),
+        **_project_handlers(engine, settle),
     }
+
+
+def _project_handlers(
+    engine: Engine, settle: Callable[[int, int], Awaitable[None]] | None
+) -> dict[str, Handler | Change]:
+    """What `api` asks: the project as it is kept, and changes of it; `settle` as for `make_handlers`."""
+
+    def node(arguments: dict[str, Any], asker: Asker) -> Answer:
+        _require_all(asker)
+        yield folders.node(engine, **_checked(_NodeArguments, arguments).model_dump())
+
+    def children(arguments: dict[str, Any], asker: Asker) -> Answer:
+        _require_all(asker)
+        return folders.children(engine, **_checked(_ChildrenArguments, arguments).model_dump())
+
+    def contents(arguments: dict[str, Any], asker: Asker) -> Answer:
+        _require_all(asker)
+        return folders.contents(engine, **_checked(_ContentsArguments, arguments).model_dump())
+
+    def events(arguments: dict[str, Any], asker: Asker) -> Answer:
+        _require_all(asker)
+        return ranges.events(engine, **_checked(_EventsArguments, arguments).model_dump())
+
+    def append(arguments: dict[str, Any], asker: Asker, caller: Caller) -> Row:
+        _require_all(asker)
+        return changing.append(engine, caller, **_checked(_AppendArguments, arguments).model_dump())
+
+    async def settled(row: Row) -> None:
+        if settle is not None and row["last"] >= row["first"]:
+            await settle(row["first"], row["last"])
+
+    return {
+        "node": Handler(node),
+        "children": Handler(children),
+        "contents": Handler(contents),
+        "events": Handler(events),
+        "append": Change(append, settled),
+    }
+
+
+def _require_all(asker: Asker) -> None:
+    """Raises Unusable for whom permissions bind: these questions know of none."""
+    if not asker.sees_all:
+        raise Unusable(
+            f"user {asker.uid} may not ask for this", "run it as the user who mounted the store, or with sudo"
+        )
 
 
 def _checked(model: type[_Model], arguments: dict[str, Any]) -> _Model:

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
+
+from lighthousefs.domain.permission import Asker
 
 Answer: TypeAlias = Iterator[dict[str, Any] | None]
 """Rows, and None where the work may pause."""
 
 
+class Caller(NamedTuple):
+    """Who asks, as the kernel names him."""
+
+    pid: int
+    uid: int
+    gid: int
+
+
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """`answer` is given the arguments by name. `first` waits for the disk before, and may do so in a thread."""
+    """`answer` is given the arguments by name, and who asks. `first` waits for the disk before, and may do so in a thread."""
 
-    answer: Callable[[dict[str, Any]], Answer]
+    answer: Callable[[dict[str, Any], Asker], Answer]
     first: Callable[[], None] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What changes the project: `make` is given the arguments and who asks, and gives the one row of its answer; `settle`
+    waits until everybody sees the change."""
+
+    make: Callable[[dict[str, Any], Asker, Caller], dict[str, Any]]
+    settle: Callable[[dict[str, Any]], Awaitable[None]]

@@ -22,6 +22,8 @@ from lighthousefs.errors import Unusable
 
 VERSION = 1
 REQUEST_BYTES_MAX = 64 << 10
+CHANGES_BYTES_MAX = 4 << 20
+"""Of a request by who may change all: it carries a few of the largest writes."""
 ANSWER_BYTES_MAX = 64 << 20
 """A row holds a path, and folders can be nested without a limit."""
 LENGTH = Struct(">I")
@@ -66,14 +68,14 @@ def request(ask: str, arguments: Message) -> Message:
 def parse_request(message: Message, known: Collection[str]) -> tuple[str, Message]:
     """What is asked, and with which arguments. Raises Unusable, in words, for what cannot be answered here."""
     version = message.get("v")
-    if version != VERSION:
+    if type(version) is not int or version != VERSION:
         raise Unusable(
-            f"the daemon was asked in version {version!r} of the control protocol, it speaks {VERSION}",
+            f"the daemon was asked in version {version!r:.60} of the control protocol, it speaks {VERSION}",
             "use the lighthousefs command of the daemon's version, or restart the daemon",
         )
     ask = message.get("ask")
     if not isinstance(ask, str) or ask not in known:
-        raise Unusable(f"the daemon does not know the question {ask!r}", f"it answers {', '.join(sorted(known))}")
+        raise Unusable(f"the daemon does not know the question {ask!r:.60}", f"it answers {', '.join(sorted(known))}")
     return ask, {name: value for name, value in message.items() if name not in ("v", "ask")}
 
 

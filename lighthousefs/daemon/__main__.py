@@ -13,9 +13,11 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
+from lighthousefs.config import Config, load
 from lighthousefs.control.problems import describe
 from lighthousefs.daemon.serve import Options, serve
 from lighthousefs.errors import LighthouseError
+from lighthousefs.layout import Layout
 
 
 def main(arguments: list[str]) -> int:
@@ -25,6 +27,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--mount-point", type=Path, required=True)
     parser.add_argument("--read-only", action="store_true")
     parser.add_argument("--allow-other", action="store_true")
+    parser.add_argument("--acl", action="store_true")
+    parser.add_argument("--config", type=Path)
+    parser.add_argument("--layout", type=Layout, choices=list(Layout), default=Layout.VIEWS)
     parser.add_argument("--ready-fd", type=int, required=True)
     given = parser.parse_args(arguments)
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -37,7 +42,17 @@ def main(arguments: list[str]) -> int:
             os.close(descriptor)
 
     try:
-        options = Options(given.store, given.mount_point, given.read_only, given.allow_other)
+        config = Config() if given.config is None else load(given.config)
+        options = Options(
+            given.store,
+            given.mount_point,
+            given.read_only,
+            given.allow_other,
+            given.acl,
+            config,
+            given.layout,
+            given.config,
+        )
         serve(options, lambda facts: tell({"ready": facts}))
     except LighthouseError as error:
         logging.getLogger(__name__).error("%s", error)

@@ -1,4 +1,4 @@
-"""When the disk learns of what was acknowledged: on fsync, and at the latest after a second."""
+"""When the disk learns of what was acknowledged: on fsync, and at the latest after `bounds.sync_seconds`."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from lighthousefs.engine.engine import Engine
 from lighthousefs.errors import StorageError
 
 _log = logging.getLogger(__name__)
-INTERVAL_SECONDS = 1.0
 _READER_CHECK_SECONDS = 60.0
 
 
 class Durability:
     """Shared fdatasyncs in a worker thread, and the index's commits."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, sync_seconds: float) -> None:
         self._engine = engine
+        self._sync_seconds = sync_seconds
         self._asked = 0
         self._done = 0
         self._round: trio.Event | None = None
@@ -47,11 +47,11 @@ class Durability:
                 self._round = None
 
     async def run(self) -> None:
-        """Commit after a second, or sooner after many events; for ever."""
+        """Commit after a while, or sooner after many events; for ever."""
         checked = trio.current_time()
         told = ""
         while True:
-            with trio.move_on_after(INTERVAL_SECONDS):
+            with trio.move_on_after(self._sync_seconds):
                 await self._due.wait()
             self._due = trio.Event()
             try:

@@ -10,29 +10,40 @@ import signal
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import trio
 
 from lighthousefs import __version__, runtime
+from lighthousefs.answers.eventjson import event_line
 from lighthousefs.answers.health import ServedBy, health
+from lighthousefs.answers.noise import Noise
+from lighthousefs.config import Config, in_force
+from lighthousefs.control.admission import Admission
 from lighthousefs.control.handlers import make_handlers
 from lighthousefs.control.server import serve as serve_control
 from lighthousefs.daemon.durability import Durability
 from lighthousefs.domain.events import Mounted, Unmounted
+from lighthousefs.domain.permission import PastRule
 from lighthousefs.engine.opening import KNOWN, OpenStore, open_store
-from lighthousefs.errors import StorageError
+from lighthousefs.errors import LighthouseError, StorageError
 from lighthousefs.fuse import session
 from lighthousefs.fuse.border import requests
+from lighthousefs.fuse.invalidation import Invalidation
 from lighthousefs.fuse.operations import Operations
-from lighthousefs.namespace.synthetic import Owner, Text
+from lighthousefs.layout import VIEWS_NAME, Layout
+from lighthousefs.namespace.affected import affected
+from lighthousefs.namespace.items import Owner, Text
+from lighthousefs.namespace.retries import KEPT_SECONDS
 from lighthousefs.namespace.tree import Tree
 from lighthousefs.storage.store import Store
 from lighthousefs.views.readme import readme
 
 _log = logging.getLogger(__name__)
+_HEALTH_BYTES_STEP = 8192
 
 
 @dataclass(frozen=True)
@@ -43,20 +54,32 @@ class Options:
     mount_point: Path
     read_only: bool = False
     allow_other: bool = False
+    acl: bool = False
+    config: Config = field(default_factory=Config)
+    layout: Layout = Layout.VIEWS
+    config_file: Path | None = None
+
+    @property
+    def views(self) -> Path:
+        """The folder of the mount that has all the views."""
+        return self.mount_point / VIEWS_NAME if self.layout is Layout.PROJECT else self.mount_point
 
 
-def serve(options: Options, ready: Callable[[dict[str, Any]], None]) -> None:
-    """Serve a mount until it is unmounted, or SIGTERM or SIGINT comes; `ready` is called once it answers.
+def serve(
+    options: Options, ready: Callable[[dict[str, Any]], None], stopping: Callable[[], None] = lambda: None
+) -> None:
+    """Serve a mount until it is unmounted, or SIGTERM or SIGINT comes.
 
+    `ready` is called once it answers, `stopping` when it ends, before what may take long.
     Raises Unusable, Damaged or FormatError before `ready` if the store cannot be served.
     """
     store = Store.open(options.store, KNOWN)
-    control_socket = runtime.socket_path(store.contents.store_id, store.path)
+    control_socket = runtime.socket_path(store.contents.store_id, store.path, for_others=options.allow_other)
     opened = open_store(
         store, read_only=options.read_only, mount_point=options.mount_point, control_socket=control_socket
     )
     try:
-        _Daemon(options, opened, control_socket).run(ready)
+        _Daemon(options, opened, control_socket).run(ready, stopping)
     finally:
         opened.close()
 
@@ -68,9 +91,12 @@ class _Daemon:
         self._engine = opened.engine
         self._control_socket = control_socket
         self._reason: Literal["unmounted", "stopped"] = "unmounted"
-        self._served_by = ServedBy(opened.store, options.mount_point, control_socket)
+        self._served_by = ServedBy(
+            opened.store, options.mount_point, control_socket, options.config, options.config_file
+        )
+        self._past_rule = PastRule(options.config.past, os.geteuid(), options.config.auditors)
 
-    def run(self, ready: Callable[[dict[str, Any]], None]) -> None:
+    def run(self, ready: Callable[[dict[str, Any]], None], stopping: Callable[[], None]) -> None:
         self._mount()
         try:
             # What start-up made stays for ever: the collector need not look at it again and again.
@@ -78,41 +104,83 @@ class _Daemon:
             gc.freeze()
             trio.run(self._serve, ready)
         finally:
+            stopping()
             session.close()
             self._finish()
 
     def _mount(self) -> None:
         options = ["allow_other"] * self._options.allow_other + ["ro"] * self._options.read_only
-        self._durability = Durability(self._engine)
+        self._durability = Durability(self._engine, self._options.config.bounds.sync_seconds)
+        self._invalidation = Invalidation(root_is_project=self._options.layout is Layout.PROJECT)
         started = time.time_ns()
         texts = {
-            b"README.md": Text(readme, fixed=True),
+            b"README.md": Text(lambda: readme(self._options.layout), fixed=True),
+            b"status/config.toml": Text(self._config, fixed=True),
             b"status/health.json": Text(self._health, fixed=False),
             b"status/version": Text(lambda: f"{__version__}\n".encode(), fixed=True),
         }
-        self._tree = Tree(self._engine, texts, Owner(os.getuid(), os.getgid(), started))
-        operations = Operations(self._tree, self._durability.sync, self._opened.store.path)
+        owner = Owner(os.getuid(), os.getgid(), started)
+        source = str(self._opened.store.path)
+        self._tree = Tree(
+            self._engine,
+            texts,
+            owner,
+            self._past_rule,
+            line=partial(event_line, self._engine),
+            source=source,
+            acls=self._options.acl,
+            layout=self._options.layout,
+        )
+        operations = Operations(self._tree, self._durability.sync, self._opened.store.path, acls=self._options.acl)
         session.mount(
-            operations, source=self._opened.store.path, mount_point=self._options.mount_point, options=options
+            operations,
+            source=self._opened.store.path,
+            mount_point=self._options.mount_point,
+            layout=self._options.layout,
+            options=options,
         )
 
     def _health(self) -> bytes:
         facts = health(self._engine, self._served_by) | {"requests": dict(sorted(requests.items()))}
-        return json.dumps(facts, indent=2).encode() + b"\n"
+        text = json.dumps(facts, indent=2).encode()
+        # Counters grow between a stat and a read: blanks keep the size, as archivers take amiss what it does else.
+        return text.ljust(-(-(len(text) + 1) // _HEALTH_BYTES_STEP) * _HEALTH_BYTES_STEP - 1) + b"\n"
+
+    def _config(self) -> bytes:
+        return in_force(self._options.config, self._options.config_file).encode()
 
     async def _serve(self, ready: Callable[[dict[str, Any]], None]) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._wait_for_signal)
             nursery.start_soon(self._durability.run)
-            handlers = make_handlers(self._engine, self._served_by)
-            await nursery.start(serve_control, self._control_socket, handlers)
+            nursery.start_soon(self._end_retries)
+            nursery.start_soon(self._invalidation.run)
+            open_to_others = self._options.mount_point if self._options.allow_other else None
+            bounds = self._options.config.bounds
+            admission = Admission(self._past_rule, mount_point=open_to_others, acls=self._options.acl, bounds=bounds)
+            noise = Noise(self._options.config.noise)
+            handlers = make_handlers(self._engine, self._served_by, admission.require_past, self._settle, noise)
+            await nursery.start(serve_control, self._control_socket, handlers, admission)
             nursery.start_soon(self._announce, ready)
             await session.answer()
             nursery.cancel_scope.cancel()
 
+    async def _end_retries(self) -> None:
+        while True:
+            await trio.sleep(KEPT_SECONDS)
+            try:
+                self._tree.live.retries.end()
+            except LighthouseError as error:
+                _log.warning("a file without a name stays until the next start: %s", error)
+
+    async def _settle(self, first: int, last: int) -> None:
+        """The kernel has seen nothing of these events."""
+        events = [logged.event for logged in self._engine.log.events(first, last)]
+        await self._invalidation.forget(affected(events))
+
     async def _announce(self, ready: Callable[[dict[str, Any]], None]) -> None:
         """Tell that the mount answers, once it did."""
-        await trio.to_thread.run_sync(os.stat, self._options.mount_point / "README.md")
+        await trio.to_thread.run_sync(os.stat, self._options.views / "README.md")
         self._tell(Mounted(os.fsencode(self._options.mount_point), __version__, socket.gethostname()))
         ready({"pid": os.getpid(), "mount_point": str(self._options.mount_point), "note": self._opened.note})
 

@@ -248,7 +248,8 @@ def _xattr_set(state: State, seq: int, event: e.Event) -> None:
     old = _expect_inode(state, seq, f.ino)
     added = state.xattr(f.ino, f.name) is None
     state.put_xattr(seq, f.ino, f.name, f.value)
-    new = old._replace(since=seq, ctime=event.time, xattrs=old.xattrs + added)
+    mode = old.mode if f.mode is None else f.mode
+    new = old._replace(since=seq, ctime=event.time, mode=mode, xattrs=old.xattrs + added)
     state.put_inode(seq, f.ino, new, old, event.type)
 
 
@@ -256,7 +257,9 @@ def _xattr_removed(state: State, seq: int, event: e.Event) -> None:
     f: e.XattrRemoved = event.fields
     old = _expect_inode(state, seq, f.ino)
     state.drop_xattr(seq, f.ino, f.name)
-    state.put_inode(seq, f.ino, old._replace(since=seq, ctime=event.time, xattrs=old.xattrs - 1), old, event.type)
+    mode = old.mode if f.mode is None else f.mode
+    new = old._replace(since=seq, ctime=event.time, mode=mode, xattrs=old.xattrs - 1)
+    state.put_inode(seq, f.ino, new, old, event.type)
 
 
 def _version_closed(state: State, seq: int, event: e.Event) -> None:
@@ -273,6 +276,10 @@ def _agent_registered(state: State, _seq: int, event: e.Event) -> None:
 
 def _session_started(state: State, _seq: int, event: e.Event) -> None:
     state.start_session(*event.fields)
+
+
+def _correlation_begun(state: State, _seq: int, event: e.Event) -> None:
+    state.begin_correlation(*event.fields)
 
 
 def _writer_joined(state: State, _seq: int, event: e.Event) -> None:
@@ -307,4 +314,5 @@ _EFFECTS: dict[str, Callable[[State, int, Any], None]] = {
     "mounted": _nothing,
     "unmounted": _nothing,
     "recovered": _nothing,
+    "correlation-begun": _correlation_begun,
 }

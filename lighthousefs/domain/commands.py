@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
+
+from lighthousefs.errors import Refused
 
 
 class CreateFile(NamedTuple):
@@ -40,25 +44,38 @@ class CreateNode(NamedTuple):
     gid: int
 
 
+class Standing(NamedTuple):
+    """What a writer may leave set on a file: set-user-id and set-group-id bits stay if he is `privileged`, a set-group-id
+    bit without the group's x (which has no effect on who runs it) also if he is a `member` of the file's group. The
+    file's capability goes whoever writes, but for those whom `capability` lets leave it."""
+
+    privileged: bool
+    member: bool
+    capability: bool = False
+
+
+PRIVILEGED = Standing(privileged=True, member=True)
+STRANGER = Standing(privileged=False, member=False)
+
+
 class Write(NamedTuple):
-    """`append` puts the bytes at the end, whatever `offset` says. `privileged` writers leave setuid and setgid bits alone."""
+    """`append` puts the bytes at the end, whatever `offset` says."""
 
     ino: int
     offset: int
     data: bytes
     append: bool
     base: int
-    privileged: bool
+    standing: Standing = STRANGER
 
 
 class Truncate(NamedTuple):
-    """`touch`: a size that the file has already is a change too, of its times, as through a handle on a local disk."""
+    """A size that the file has already is a change too: of its times, and of what the caller may not leave set."""
 
     ino: int
     size: int
     base: int
-    privileged: bool
-    touch: bool = False
+    standing: Standing = STRANGER
 
 
 class Rename(NamedTuple):
@@ -104,14 +121,18 @@ class ChangeAttributes(NamedTuple):
 
 
 class SetXattr(NamedTuple):
+    """`mode` goes with an access control list; None leaves the inode's mode alone."""
+
     ino: int
     name: bytes
     value: bytes
+    mode: int | None = None
 
 
 class RemoveXattr(NamedTuple):
     ino: int
     name: bytes
+    mode: int | None = None
 
 
 class CloseVersion(NamedTuple):
@@ -148,7 +169,7 @@ Command = (
 
 
 class Author(NamedTuple):
-    """Who asks: the numbers of the agent and its session, and the process as the kernel names it."""
+    """Who asks: the numbers of the agent and its session, the process as the kernel names it, and what the change is part of."""
 
     agent: int
     session: int
@@ -156,6 +177,41 @@ class Author(NamedTuple):
     gid: int
     pid: int
     causation: bytes | None = None
+    correlation: int = 0
 
 
 SYSTEM = Author(agent=0, session=0, uid=0, gid=0, pid=0)
+
+
+class Made(NamedTuple):
+    """What a command of a batch became: its event, and the inode that this made or changed. 0: none."""
+
+    seq: int
+    ino: int
+
+
+MADE_NOTHING = Made(0, 0)
+_MAY_BE_MADE = ("ino", "parent", "new_parent", "first")
+
+
+def made_by(number: int) -> int:
+    """Stands, in a later command of the same batch, for the inode that command `number` (from 0) makes; as `first` of a
+    version for the event that it becomes."""
+    return -1 - number
+
+
+def with_made(command: Command, made: Sequence[Made]) -> Command:
+    """The command with what stands for results of earlier ones replaced by these.
+
+    Raises Refused (EINVAL) for one that is not there.
+    """
+    found = {name: number for name in _MAY_BE_MADE if (number := getattr(command, name, 0)) < 0}
+    if not found:
+        return command
+    for name, number in found.items():
+        if -1 - number >= len(made):
+            raise Refused(errno.EINVAL, f"{name} {number} stands for a command that does not come before")
+        before = made[-1 - number]
+        found[name] = before.seq if name == "first" else before.ino
+    replaced: Command = command._replace(**found)  # type: ignore[arg-type]
+    return replaced

@@ -137,14 +137,18 @@ def _create_node(facts: Facts, command: c.CreateNode) -> e.NodeCreated | e.FileC
     return e.NodeCreated(command.parent, command.name, _next_ino(facts), command.mode, command.uid, group, device)
 
 
-def _mode_after_write(row: Inode, privileged: bool) -> int | None:
-    """The mode without what a writer may not leave set, None if nothing changes (man 2 write: setuid, setgid)."""
-    if privileged or not row.mode & _SUID_SGID:
+def _mode_after_write(row: Inode, standing: c.Standing) -> int | None:
+    """The mode without what the writer may not leave set, None if nothing changes (write(2), inode(7))."""
+    if standing.privileged or not row.mode & _SUID_SGID:
         return None
     cleared = row.mode & ~stat.S_ISUID
-    if row.mode & stat.S_IXGRP:
+    if row.mode & stat.S_IXGRP or not standing.member:
         cleared &= ~stat.S_ISGID
     return cleared if cleared != row.mode else None
+
+
+def _has_capability(facts: Facts, ino: int, row: Inode) -> bool:
+    return row.xattrs > 0 and facts.xattr(ino, CAPABILITY) is not None
 
 
 def _write(facts: Facts, command: c.Write) -> e.Written | None:
@@ -160,23 +164,21 @@ def _write(facts: Facts, command: c.Write) -> e.Written | None:
     if offset + length > limits.FILE_BYTES_MAX:
         raise _refuse(errno.EFBIG, f"offset {offset}")
     digest = blake3(command.data).digest()
-    mode = _mode_after_write(row, command.privileged)
-    capability = row.xattrs > 0 and facts.xattr(command.ino, CAPABILITY) is not None
+    mode = _mode_after_write(row, command.standing)
+    capability = not command.standing.capability and _has_capability(facts, command.ino, row)
     return e.Written(
         command.ino, offset, command.append, e.DIGEST_BLAKE3, digest, length, mode, capability, command.base
     )
 
 
-def _truncate(facts: Facts, command: c.Truncate) -> e.Truncated | None:
+def _truncate(facts: Facts, command: c.Truncate) -> e.Truncated:
     row = _file(facts, command.ino)
     if command.size < 0:
         raise _refuse(errno.EINVAL, f"size {command.size}")
     if command.size > limits.FILE_BYTES_MAX:
         raise _refuse(errno.EFBIG, f"size {command.size}")
-    if command.size == row.size and not command.touch:
-        return None
-    capability = row.xattrs > 0 and facts.xattr(command.ino, CAPABILITY) is not None
-    mode = _mode_after_write(row, command.privileged)
+    capability = not command.standing.capability and _has_capability(facts, command.ino, row)
+    mode = _mode_after_write(row, command.standing)
     return e.Truncated(command.ino, command.size, mode, capability, command.base)
 
 
@@ -287,12 +289,15 @@ def _release_inode(facts: Facts, command: c.ReleaseInode) -> e.InodeReleased:
     return e.InodeReleased(command.ino)
 
 
+def _new_mode(row: Inode, wanted: int | None) -> int | None:
+    """The inode's mode with these bits, None if that is what it has."""
+    mode = row.mode if wanted is None else stat.S_IFMT(row.mode) | stat.S_IMODE(wanted)
+    return mode if mode != row.mode else None
+
+
 def _change_attributes(facts: Facts, command: c.ChangeAttributes) -> e.AttributesChanged | None:
     row = _inode(facts, command.ino)
-    mode = None
-    if command.mode is not None:
-        wanted = stat.S_IFMT(row.mode) | stat.S_IMODE(command.mode)
-        mode = wanted if wanted != row.mode else None
+    mode = _new_mode(row, command.mode)
     uid = command.uid if command.uid is not None and command.uid != row.uid else None
     gid = command.gid if command.gid is not None and command.gid != row.gid else None
     for time in (command.atime, command.mtime):
@@ -300,9 +305,8 @@ def _change_attributes(facts: Facts, command: c.ChangeAttributes) -> e.Attribute
             raise _refuse(errno.EINVAL, f"a time of {time} ns")
     if (mode, uid, gid, command.atime, command.mtime) == (None,) * 5:
         return None
-    capability = (
-        (uid is not None or gid is not None) and row.xattrs > 0 and facts.xattr(command.ino, CAPABILITY) is not None
-    )
+    owned_anew = (uid is not None or gid is not None) and not row.is_dir
+    capability = owned_anew and _has_capability(facts, command.ino, row)
     return e.AttributesChanged(command.ino, mode, uid, gid, command.atime, command.mtime, capability)
 
 
@@ -313,18 +317,19 @@ def _set_xattr(facts: Facts, command: c.SetXattr) -> e.XattrSet | None:
     if len(command.value) > limits.XATTR_VALUE_BYTES_MAX:
         raise _refuse(errno.E2BIG, f"an attribute of {len(command.value)} bytes")
     old = facts.xattr(command.ino, command.name) if row.xattrs else None
-    if old == command.value:
+    mode = _new_mode(row, command.mode)
+    if old == command.value and mode is None:
         return None
     if old is None and row.xattrs >= limits.XATTRS_MAX:
         raise _refuse(errno.ENOSPC, f"inode {command.ino} has {row.xattrs} attributes")
-    return e.XattrSet(command.ino, command.name, command.value)
+    return e.XattrSet(command.ino, command.name, command.value, mode)
 
 
 def _remove_xattr(facts: Facts, command: c.RemoveXattr) -> e.XattrRemoved:
     row = _inode(facts, command.ino)
     if not row.xattrs or facts.xattr(command.ino, command.name) is None:
         raise _refuse(errno.ENODATA, repr(command.name))
-    return e.XattrRemoved(command.ino, command.name)
+    return e.XattrRemoved(command.ino, command.name, _new_mode(row, command.mode))
 
 
 def _close_version(facts: Facts, command: c.CloseVersion) -> e.VersionClosed:

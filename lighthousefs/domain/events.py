@@ -200,14 +200,20 @@ class AttributesChanged(NamedTuple):
 
 
 class XattrSet(NamedTuple):
+    """`mode` is what an access control list makes of the inode's mode, None where it stays."""
+
     ino: InoField
     name: Name
     value: Annotated[bytes, Field(max_length=limits.XATTR_VALUE_BYTES_MAX)]
+    mode: Mode | None = None
 
 
 class XattrRemoved(NamedTuple):
+    """`mode` as for `XattrSet`: list and mode change at once, as between them a moment would let in whom neither does."""
+
     ino: InoField
     name: Name
+    mode: Mode | None = None
 
 
 class VersionClosed(NamedTuple):
@@ -233,6 +239,18 @@ class SessionStarted(NamedTuple):
     uid: Uid
     gid: Uid
     kind: Literal["system", "uid"]
+
+
+class CorrelationBegun(NamedTuple):
+    """Changes that belong together carry `number` from here on; `correlation` is what people call it by.
+
+    `origin` is where an import took its files from.
+    """
+
+    number: Annotated[int, Field(ge=1, lt=1 << 64)]
+    correlation: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$")]
+    kind: Literal["import"]
+    origin: Annotated[bytes, Field(max_length=limits.ORIGIN_BYTES_MAX)]
 
 
 class Mounted(NamedTuple):
@@ -279,19 +297,23 @@ _DECLARED: tuple[tuple[str, int, type[Any]], ...] = (
     ("directory-removed", 1, DirectoryRemoved),
     ("inode-released", 1, InodeReleased),
     ("attributes-changed", 1, AttributesChanged),
-    ("xattr-set", 1, XattrSet),
-    ("xattr-removed", 1, XattrRemoved),
+    ("xattr-set", 2, XattrSet),
+    ("xattr-removed", 2, XattrRemoved),
     ("version-closed", 1, VersionClosed),
     ("agent-registered", 1, AgentRegistered),
     ("session-started", 1, SessionStarted),
     ("mounted", 1, Mounted),
     ("unmounted", 1, Unmounted),
     ("recovered", 1, Recovered),
+    ("correlation-begun", 1, CorrelationBegun),
 )
 EVENT_TYPES: dict[str, EventType] = {name: EventType(name, schema, record) for name, schema, record in _DECLARED}
 TYPE_OF_RECORD: dict[type[Any], EventType] = {kind.record: kind for kind in EVENT_TYPES.values()}
 
-UPCASTERS: dict[tuple[str, int], Callable[[tuple[Any, ...]], tuple[Any, ...]]] = {}
+UPCASTERS: dict[tuple[str, int], Callable[[tuple[Any, ...]], tuple[Any, ...]]] = {
+    ("xattr-set", 1): lambda fields: (*fields, None),
+    ("xattr-removed", 1): lambda fields: (*fields, None),
+}
 """(type, schema) → the step that turns fields of that schema into fields of the next."""
 
 

@@ -22,6 +22,7 @@ from lighthousefs import limits
 from lighthousefs.domain.apply import apply
 from lighthousefs.domain.codec import decode, encode
 from lighthousefs.domain.commands import (
+    MADE_NOTHING,
     SYSTEM,
     Announce,
     Author,
@@ -30,20 +31,22 @@ from lighthousefs.domain.commands import (
     CreateFile,
     CreateNode,
     CreateSymlink,
+    Made,
     Write,
+    with_made,
 )
 from lighthousefs.domain.decide import decide
 from lighthousefs.domain.events import TYPE_OF_RECORD, Event, InodesReserved
 from lighthousefs.domain.state import Inode
 from lighthousefs.engine.identity import Identities, author_of
-from lighthousefs.errors import Damaged, DiskFull, ReadOnlyStore, Refused, StorageError
+from lighthousefs.errors import BatchRefused, Damaged, DiskFull, ReadOnlyStore, Refused, StorageError
+from lighthousefs.ids import payload_id
 from lighthousefs.log.clock import LogClock
 from lighthousefs.log.eventlog import Contents, EventIndex, EventLog, committed
-from lighthousefs.log.payloads import read_pieces
+from lighthousefs.log.stored import StoredContents
 from lighthousefs.storage.environment import Environment
 from lighthousefs.storage.journal import Journal
 from lighthousefs.storage.scan import Group, Scan
-from lighthousefs.storage.segment import SegmentReader
 from lighthousefs.tables.contents import pieces as contents_pieces
 from lighthousefs.tables.moment import Moment
 from lighthousefs.tables.state import TableState
@@ -79,13 +82,14 @@ def _nobody_waits() -> None:
 
 
 class Engine:
-    """Made by `opening.open_engine`. `reader` reads contents; `damage` is what is known to be wrong with stored bytes."""
+    """Made by `opening.open_engine`. `stored` has the contents; `damage` is what is known to be wrong with stored bytes."""
 
     def __init__(
         self,
         *,
         environment: Environment,
         journal: Journal,
+        stored: StoredContents,
         folder: Path,
         store_id: bytes,
         clock: LogClock,
@@ -99,7 +103,7 @@ class Engine:
         self.damage = damage
         self.refusal = refusal
         self.open_inodes: Counter[int] = Counter()
-        self.reader = SegmentReader(folder)
+        self.stored = stored
         self._folder = folder
         self._store_id = store_id
         self._writer = writer
@@ -115,7 +119,7 @@ class Engine:
     def _adopt(self) -> None:
         """Take the tables as the open transaction has them."""
         self.state = TableState(self.environment, self.open_inodes)
-        self.log = EventLog(self.environment, self.journal, self.clock)
+        self.log = EventLog(self.environment, self.journal, self.clock, self.stored.repeats)
         self.identities = Identities(self.environment)
 
     # Changes
@@ -133,7 +137,7 @@ class Engine:
             return 0
         seq = self.log.last_seq + 1
         event = self._event(fields, author, self.state.writer_seq(self._writer) + 1, batch=0, last=False)
-        contents = Contents(command.data, fields.digest) if type(command) is Write else None
+        contents = Contents(command.data, fields.digest, fields.offset) if type(command) is Write else None
         try:
             group = self.log.journal([encode(event)], [contents])
         except StorageError as error:
@@ -142,6 +146,7 @@ class Engine:
         try:
             self.log.index(group)
             apply(self.state, seq, event)
+            self.stored.keep_derived(self.state.derived)
         except Exception:
             # The journal has it, the tables perhaps half of it.
             _log.exception("event %d is in the journal but could not be applied: applying the journal again", seq)
@@ -152,6 +157,14 @@ class Engine:
     def submit_batch(self, commands: Sequence[Command], author: Author) -> list[int]:
         """Accept several commands as one, or refuse them as one; their seqs, without those that change nothing.
 
+        Raises what `append` raises.
+        """
+        return [made.seq for made in self.append(commands, author) if made.seq]
+
+    def append(self, commands: Sequence[Command], author: Author) -> list[Made]:
+        """The same, and what each command made; one may name what an earlier one of the same batch makes
+        (`domain.commands.made_by`).
+
         Raises what `submit` raises, and Refused (E2BIG) for a batch over 32 MiB of event bytes.
         """
         self._require_writable()
@@ -160,10 +173,11 @@ class Engine:
             pass
         first = self.log.last_seq + 1
         encoded: list[bytes] = []
+        made: list[Made] = []
         reached = "tables"
         try:
             with self._kept_or_undone():
-                events, contents = self._apply_batch(commands, author, self.state.writer_seq(self._writer) + 1)
+                events, contents = self._apply_batch(commands, author, made)
                 encoded = [encode(event) for event in events]
                 if sum(map(len, encoded)) + 4 * len(encoded) + 4096 > limits.EVENT_RECORD_BYTES_MAX:
                     raise Refused(errno.E2BIG, f"a batch of {len(encoded)} events is too large: split it")
@@ -172,6 +186,7 @@ class Engine:
                     group = self.log.journal(encoded, contents)
                     reached = "index"
                     self.log.index(group)
+                    self.stored.keep_derived(self.state.derived)
                     self._flush()
         except Refused:
             raise
@@ -186,7 +201,7 @@ class Engine:
             if reached == "tables":
                 raise
         self._count_dirty(len(encoded))
-        return list(range(first, first + len(encoded)))
+        return made
 
     @contextmanager
     def _kept_or_undone(self) -> Iterator[None]:
@@ -203,23 +218,30 @@ class Engine:
             self._adopt()
 
     def _apply_batch(
-        self, commands: Sequence[Command], author: Author, writer_seq: int
+        self, commands: Sequence[Command], author: Author, made: list[Made]
     ) -> tuple[list[Event], list[Contents | None]]:
-        decided: list[tuple[Any, Contents | None]] = []
+        """Decides and applies one after the other; puts into `made` what each one made."""
+        carried: list[Contents | None] = []
         events: list[Event] = []
-        batch = writer_seq
-        for command in commands:
-            fields = decide(self.state, command)
+        writer_seq = batch = self.state.writer_seq(self._writer) + 1
+        for number, command in enumerate(commands):
+            try:
+                fields = decide(self.state, with_made(command, made))
+            except Refused as error:
+                raise BatchRefused(error, number) from error
             if fields is None:
+                made.append(MADE_NOTHING)
                 continue
+            seq = self.log.last_seq + 1 + len(events)
             event = self._event(fields, author, writer_seq, batch=batch, last=False)
-            apply(self.state, self.log.last_seq + 1 + len(events), event)
+            apply(self.state, seq, event)
             events.append(event)
-            decided.append((fields, Contents(command.data, fields.digest) if type(command) is Write else None))
+            carried.append(Contents(command.data, fields.digest, fields.offset) if isinstance(command, Write) else None)
+            made.append(Made(seq, getattr(fields, "ino", 0)))
             writer_seq += 1
         if events:
             events[-1] = events[-1]._replace(batch_last=True)
-        return events, [contents for _fields, contents in decided]
+        return events, carried
 
     def announce(self, fields: Any, author: Author = SYSTEM) -> int:
         """Append an event that the system itself has to tell."""
@@ -238,7 +260,7 @@ class Engine:
 
     def _event(self, fields: Any, author: Author, writer_seq: int, *, batch: int, last: bool) -> Event:
         kind = TYPE_OF_RECORD[type(fields)]
-        now = self.clock.wall()
+        now = self.clock.files()
         return Event(
             kind.name,
             kind.schema,
@@ -250,7 +272,7 @@ class Engine:
             author.agent,
             author.session,
             0,
-            0,
+            author.correlation,
             author.causation,
             author.uid,
             author.gid,
@@ -259,6 +281,13 @@ class Engine:
             last,
             fields,
         )
+
+    def coming_ino(self) -> int:
+        """The number that the next inode will have; raises what `submit` raises."""
+        if self.state.next_ino >= self.state.reserved_until:
+            self._require_writable()
+            self._reserve_inodes()
+        return self.state.next_ino
 
     def _reserve_inodes(self) -> bool:
         """Reserve the next block of inode numbers; False if there are none left."""
@@ -361,6 +390,7 @@ class Engine:
     def _flush(self) -> None:
         """Write into the tables what is kept beside them."""
         self.state.flush()
+        self.stored.flush()
         self.log.note_committed(self.journal.synced)
 
     def _adapt(self, events: int, seconds: float) -> None:
@@ -377,7 +407,7 @@ class Engine:
         try:
             self.environment.abort()
             self._adopt()
-            replay_tail(self.environment, self.state, self.log, self._folder, self._store_id)
+            replay_tail(self.environment, self.state, self.log, self.stored, self._folder, self._store_id)
             self.identities = Identities(self.environment)
         except Exception as error:
             self.failed = True
@@ -405,7 +435,7 @@ class Engine:
             return b""
         found = contents_pieces(self.environment, inode, offset, length, seq)
         try:
-            return read_pieces(self.environment, self.reader, found, offset, length)
+            return self.stored.read(inode.body, found, offset, length)
         except Damaged as error:
             folder = self.at(min(seq, self.last_seq)).path(inode.parent) or b""
             path = os.fsdecode(folder + b"/" + inode.name if folder else inode.name)
@@ -413,19 +443,25 @@ class Engine:
             raise self.damage from error
 
 
-def replay_tail(environment: Environment, state: TableState, log: EventIndex, folder: Path, store_id: bytes) -> None:
+def replay_tail(
+    environment: Environment, state: TableState, log: EventIndex, stored: StoredContents, folder: Path, store_id: bytes
+) -> None:
     """Apply what the journal has beyond the index, all of which is known to be whole."""
     mark = committed(environment)
     start, number, synced = (mark.position, mark.number, mark.synced) if mark else (0, 0, 0)
     scan = Scan(folder, store_id, start=start, number=number, known_synced=synced, verify_payloads=False)
     for group in scan.groups():
-        replay(group, state, log)
+        replay(group, state, log, stored)
     if isinstance(scan.verdict, Damaged):
         raise scan.verdict
 
 
-def replay(group: Group, state: TableState, log: EventIndex) -> None:
+def replay(group: Group, state: TableState, log: EventIndex, stored: StoredContents) -> None:
     """Index and apply one journalled group."""
     log.index(group)
     for seq, data in enumerate(group.events, group.first_seq):
-        apply(state, seq, decode(data))
+        event = decode(data)
+        apply(state, seq, event)
+        if event.type == "written":
+            stored.repeats.learn_stored(payload_id(seq, 0), event.fields.offset)
+    stored.keep_derived(state.derived)

@@ -1,4 +1,5 @@
-"""Who changes are attributed to: agents, and the sessions they work in, by the small numbers that events carry."""
+"""Whom changes are attributed to and what they are part of: agents, the sessions they work in, and correlations, by the
+small numbers that events carry."""
 
 from __future__ import annotations
 
@@ -9,10 +10,10 @@ import msgpack
 
 from lighthousefs import limits
 from lighthousefs.domain.commands import Announce, Author, Command
-from lighthousefs.domain.events import AgentRegistered, SessionStarted
+from lighthousefs.domain.events import AgentRegistered, CorrelationBegun, SessionStarted
 from lighthousefs.errors import Refused
 from lighthousefs.tables.kv import Kv
-from lighthousefs.tables.schema import Table
+from lighthousefs.tables.schema import Table, seq_key
 
 SYSTEM_AGENT = "lighthousefs"
 
@@ -38,6 +39,7 @@ class Identities:
         self.sessions: dict[int, Session] = {}
         self._agent_numbers: dict[str, int] = {}
         self._uid_sessions: dict[tuple[int, int], Session] = {}
+        self._kv = kv
         for key, value in kv.scan(Table.AGENTS):
             agent, _kind = msgpack.unpackb(value)
             self._add_agent(int.from_bytes(key, "big"), agent)
@@ -56,13 +58,38 @@ class Identities:
     def agent_name(self, number: int) -> str:
         return self.agents.get(number, f"agent-{number}")
 
+    def agent_of(self, uid: int, _gid: int) -> str:
+        """The agent as whom (uid, gid) works, or would."""
+        return f"uid-{uid}"
+
+    def agent_number(self, agent: str) -> int | None:
+        return self._agent_numbers.get(agent)
+
     def find_session(self, uid: int, gid: int) -> Session | None:
         """The session of everyone who is just this uid and gid."""
         return self._uid_sessions.get((uid, gid))
 
+    def correlation_name(self, number: int) -> str | None:
+        """What people call the correlation by; None for 0, which is none."""
+        value = self._kv.get(Table.CORRELATIONS, seq_key(number)) if number else None
+        return None if value is None else str(msgpack.unpackb(value)[0])
+
+    def find_correlation(self, name: str) -> int:
+        """Its number, 0 if there is none of that name."""
+        for key, value in self._kv.scan(Table.CORRELATIONS):
+            if msgpack.unpackb(value)[0] == name:
+                return int.from_bytes(key, "big")
+        return 0
+
+    def new_import(self, origin: bytes) -> CorrelationBegun:
+        """What must be announced, as the first event of it, when an import begins."""
+        last = self._kv.floor(Table.CORRELATIONS, seq_key((1 << 64) - 1))
+        number = 1 if last is None else int.from_bytes(last[0], "big") + 1
+        return CorrelationBegun(number, f"import-{number}", "import", origin[: limits.ORIGIN_BYTES_MAX])
+
     def introduce(self, uid: int, gid: int) -> list[Command]:
         """What must be announced before (uid, gid) can change anything; `learn` must be told when it was."""
-        agent = f"uid-{uid}"
+        agent = self.agent_of(uid, gid)
         number = self._agent_numbers.get(agent)
         announcements: list[Command] = []
         if number is None:

@@ -33,7 +33,7 @@ from lighthousefs.errors import Damaged
 from lighthousefs.ids import ROOT_INO
 from lighthousefs.log.clock import LogClock
 from lighthousefs.log.eventlog import EventIndex, committed
-from lighthousefs.log.payloads import PLAIN
+from lighthousefs.log.stored import StoredContents
 from lighthousefs.storage.environment import LMDB_ENGINE, Environment, index_is_whole
 from lighthousefs.storage.journal import Journal
 from lighthousefs.storage.record import KINDS
@@ -46,11 +46,12 @@ from lighthousefs.tables.state import TYPE_CODES, TableState
 _log = logging.getLogger(__name__)
 _FILE_CREATED = TYPE_CODES["file-created"]
 _WRITTEN = TYPE_CODES["written"]
+_PLAIN = 0
 
 KNOWN = Known(
     record_kinds=KINDS,
     lanes=(0,),
-    codecs=(PLAIN,),
+    codecs=(_PLAIN,),
     event_types={kind.name: kind.schema for kind in EVENT_TYPES.values()},
 )
 TABLE_NAMES = [table.name.lower() for table in Table]
@@ -73,7 +74,7 @@ class OpenStore:
             if self.engine.refusal is None:
                 self.engine.commit()
         finally:
-            self.engine.reader.close()
+            self.engine.stored.close()
             self.engine.environment.close()
             self.engine.journal.close()
             self.lock.release()
@@ -121,6 +122,8 @@ def open_store(
         if not read_only and store.was_copied():
             # Two writers with one id would give the same number to different events.
             store.replace(writer_id=os.urandom(16), folder_inode=store.path.stat().st_ino)
+        if not read_only:
+            store.declare(KNOWN)
         environment = Environment(index, TABLE_NAMES)
         try:
             engine, note = _recover(store, environment, read_only=read_only, clock=clock, damage=damage)
@@ -183,10 +186,11 @@ def _recover(
     start, number, synced = (mark.position, mark.number, mark.synced) if mark else (0, 0, 0)
     scan = Scan(store.journal, store_id, start=start, number=number, known_synced=synced)
     state = TableState(environment)
+    stored = StoredContents(environment, store.journal, environment.folder)
     indexer = EventIndex(environment)
     replayed = 0
     for group in scan.groups():
-        replay(group, state, indexer)
+        replay(group, state, indexer, stored)
         replayed += len(group.events)
     state.flush()
     indexer.note_committed(scan.tail.known_synced)
@@ -209,6 +213,7 @@ def _recover(
     engine = Engine(
         environment=environment,
         journal=journal,
+        stored=stored,
         folder=store.journal,
         store_id=store_id,
         clock=clock(indexer.last_time),

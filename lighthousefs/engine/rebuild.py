@@ -10,6 +10,7 @@ from pathlib import Path
 from lighthousefs.engine.engine import replay
 from lighthousefs.errors import Damaged
 from lighthousefs.log.eventlog import EventIndex
+from lighthousefs.log.stored import StoredContents
 from lighthousefs.storage.environment import Environment
 from lighthousefs.storage.scan import Scan
 from lighthousefs.storage.segment import sync_folder, sync_segments
@@ -31,15 +32,17 @@ def rebuild_index(
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(mode=0o700)
     environment = Environment(beside, tables)
+    stored = StoredContents(environment, journal, beside)
     try:
         state, log = TableState(environment), EventIndex(environment)
         scan = Scan(journal, store_id, known_synced=None)
         uncommitted = 0
         for group in scan.groups():
-            replay(group, state, log)
+            replay(group, state, log, stored)
             uncommitted += len(group.events)
             if uncommitted >= EVENTS_PER_COMMIT:
                 state.flush()
+                stored.flush()
                 environment.commit()
                 uncommitted = 0
         damage = scan.verdict if isinstance(scan.verdict, Damaged) else None
@@ -49,12 +52,15 @@ def rebuild_index(
             # What a killed daemon wrote may not be on disk yet, and the index must never be ahead of it.
             sync_segments(journal)
         state.flush()
+        stored.flush()
         log.note_committed(scan.tail.known_synced)
         environment.commit()
     except BaseException:
+        stored.close()
         environment.close()
         shutil.rmtree(beside, ignore_errors=True)
         raise
+    stored.close()
     environment.close()
     old = index.with_name(index.name + ".old")
     shutil.rmtree(old, ignore_errors=True)

@@ -7,7 +7,7 @@ import errno
 import functools
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import pyfuse3
@@ -33,20 +33,26 @@ def border(handler: Handler) -> Handler:
         except pyfuse3.FUSEError:
             raise
         except Refused as error:
-            raise pyfuse3.FUSEError(error.errno) from None
+            raise _told(arguments, name, error.errno, error) from None
         except DiskFull as error:
             _log.warning("%s: %s", name, error)
-            raise pyfuse3.FUSEError(errno.ENOSPC) from None
-        except ReadOnlyStore:
-            raise pyfuse3.FUSEError(errno.EROFS) from None
+            raise _told(arguments, name, errno.ENOSPC, error) from None
+        except ReadOnlyStore as error:
+            raise _told(arguments, name, errno.EROFS, error) from None
         except StorageError as error:
             _log.error("%s: %s", name, error)
-            raise pyfuse3.FUSEError(errno.EIO) from None
+            raise _told(arguments, name, errno.EIO, error) from None
         except Exception:
             _log.exception("%s failed: its caller gets EIO, the mount goes on", name)
             raise pyfuse3.FUSEError(errno.EIO) from None
 
     return guarded  # type: ignore[return-value]
+
+
+def _told(arguments: Sequence[Any], name: str, number: int, error: Exception) -> pyfuse3.FUSEError:
+    """What the kernel is told; the caller may ask for the words (`refused` of the operations)."""
+    arguments[0].refused(name, arguments[1:], number, str(error))
+    return pyfuse3.FUSEError(number)
 
 
 def unanswered(handler: Handler) -> Handler:

@@ -1,14 +1,14 @@
 """pyfuse3's handlers: translate a request, ask the tree, translate the answer. Nothing is decided here.
 
 No handler awaits between asking the tree and answering, so each request is atomic for all others. Only `fsync` waits, and
-`opendir` of a large past folder pauses between slices of its work.
+what takes long (a large past folder, a run of events, a digest) is prepared in slices before the tree is asked.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import cast
 
@@ -28,38 +28,69 @@ from pyfuse3 import (
 
 from lighthousefs import limits
 from lighthousefs.domain.commands import Author
+from lighthousefs.domain.decide import CAPABILITY
 from lighthousefs.errors import Refused
 from lighthousefs.fuse.attributes import attributes
 from lighthousefs.fuse.border import border, unanswered
-from lighthousefs.namespace.found import Opened
-from lighthousefs.namespace.nodes import ROOT_NODE
+from lighthousefs.fuse.root import root_is_project
+from lighthousefs.layout import Layout
+from lighthousefs.namespace.found import Opened, Part
+from lighthousefs.namespace.nodes import CLASS_SHIFT, COMPUTED, LIVE, ROOT_NODE
 from lighthousefs.namespace.tree import Tree
 
+_ASKED_BY_ITSELF = ("getxattr", "lookup", "getattr")
+"""The kernel asks for attributes that nobody named, and shells look along a path for what is not there."""
+_NO_ANSWERS = (errno.ENODATA, errno.EOPNOTSUPP, errno.ENOENT, errno.ESTALE)
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
 
 
 class Operations(pyfuse3.Operations):
-    """`sync` returns when everything acknowledged is on disk; `folder` is where the store lies."""
+    """`sync` returns when everything acknowledged is on disk; `folder` is where the store lies. With `acls` the kernel
+    checks access control lists too, and asks for them."""
 
     supports_dot_lookup = False
     enable_writeback_cache = False
 
-    def __init__(self, tree: Tree, sync: Callable[[], Awaitable[None]], folder: Path) -> None:
+    def __init__(self, tree: Tree, sync: Callable[[], Awaitable[None]], folder: Path, *, acls: bool = False) -> None:
         super().__init__()
+        self.enable_acl = acls
         self._tree = tree
         self._sync = sync
-        self._folder = folder
+        # Held open, as the folder may be moved; as long as the process lives.
+        self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        if tree.layout is Layout.PROJECT:
+            root_is_project(self)
+
+    def refused(self, name: str, arguments: Sequence[object], number: int, words: str) -> None:
+        """A handler refused its caller: he may ask why. Questions that nobody thinks of as his own are left out."""
+        if name in _ASKED_BY_ITSELF and number in _NO_ANSWERS:
+            return
+        callers = self._tree.callers
+        caller = arguments[-1]
+        if isinstance(caller, RequestContext):
+            callers.note_refusal(callers.agent(caller), name, number, words)
+        elif (agent := self._tree.live.agent_of_handle(cast(int, arguments[0]))) is not None:
+            callers.note_refusal(agent, name, number, words)
 
     def _author(self, ctx: RequestContext) -> Author:
         return self._tree.engine.author(ctx.uid, ctx.gid, ctx.pid)
+
+    def _require_open(self, node: InodeT, ctx: RequestContext) -> None:
+        self._tree.require_open(node, ctx.uid, ctx.gid, ctx.pid)
+
+    def _open_to(self, node: InodeT, ctx: RequestContext) -> Part:
+        self._require_open(node, ctx)
+        return self._tree.of(node)
 
     # Looking
 
     @border
     async def lookup(self, parent_inode: InodeT, name: bytes, ctx: RequestContext) -> EntryAttributes:
         if len(name) > limits.NAME_BYTES_MAX:
-            raise pyfuse3.FUSEError(errno.ENAMETOOLONG)
-        return attributes(self._tree.of(parent_inode).lookup(parent_inode, name))
+            raise Refused(errno.ENAMETOOLONG)
+        if parent_inode >> CLASS_SHIFT == COMPUTED:
+            await _in_slices(self._tree.synthetic.prepare_lookup(parent_inode, name))
+        return attributes(self._open_to(parent_inode, ctx).lookup(parent_inode, name, ctx))
 
     @unanswered
     @border
@@ -68,17 +99,18 @@ class Operations(pyfuse3.Operations):
 
     @border
     async def getattr(self, inode: InodeT, ctx: RequestContext) -> EntryAttributes:
-        return attributes(self._tree.of(inode).find(inode))
+        if inode >> CLASS_SHIFT == COMPUTED:
+            await _in_slices(self._tree.synthetic.prepare_find(inode))
+        return attributes(self._tree.of(inode).find(inode, ctx))
 
     @border
     async def readlink(self, inode: InodeT, ctx: RequestContext) -> bytes:
-        return self._tree.of(inode).readlink(inode)
+        return self._open_to(inode, ctx).readlink(inode)
 
     @border
     async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
-        part = self._tree.of(inode)
-        for _slice in part.prepare_listing(inode):
-            await trio.lowlevel.checkpoint()
+        part = self._open_to(inode, ctx)
+        await _in_slices(part.prepare_listing(inode))
         return FileHandleT(part.open_folder(inode))
 
     @border
@@ -107,11 +139,16 @@ class Operations(pyfuse3.Operations):
 
     @border
     async def getxattr(self, inode: InodeT, name: bytes, ctx: RequestContext) -> bytes:
-        return self._tree.of(inode).xattr(inode, name)
+        self._require_open(inode, ctx)
+        if name == CAPABILITY and inode >> CLASS_SHIFT == LIVE:
+            self._tree.live.asked_before_write(inode, ctx.pid)
+        await _in_slices(self._tree.prepare_xattr(inode, name))
+        return self._tree.xattr(inode, name, ctx)
 
     @border
     async def listxattr(self, inode: InodeT, ctx: RequestContext) -> list[bytes]:
-        return self._tree.of(inode).xattrs(inode)
+        self._require_open(inode, ctx)
+        return self._tree.xattrs(inode, ctx.uid)
 
     # Files
 
@@ -119,7 +156,9 @@ class Operations(pyfuse3.Operations):
     async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
         if flags & _WRITING:
             return _file_info(self._tree.changeable(inode).open_for_writing(inode, self._author(ctx), flags))
-        return _file_info(self._tree.of(inode).open_for_reading(inode))
+        if inode >> CLASS_SHIFT == COMPUTED:
+            await _in_slices(self._tree.synthetic.prepare_find(inode))
+        return _file_info(self._open_to(inode, ctx).open_for_reading(inode, ctx))
 
     @border
     async def create(
@@ -131,6 +170,8 @@ class Operations(pyfuse3.Operations):
 
     @border
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
+        if fh >> CLASS_SHIFT == COMPUTED:
+            await _in_slices(self._tree.synthetic.prepare_read(fh, off, size))
         # pyfuse3 takes any buffer, whatever its stub says; a copy of the contents would cost as much as reading them.
         return cast(bytes, self._tree.of(fh).read(fh, off, size))
 
@@ -240,11 +281,17 @@ class Operations(pyfuse3.Operations):
 
     @border
     async def setxattr(self, inode: InodeT, name: bytes, value: bytes, ctx: RequestContext) -> None:
-        self._tree.changeable(inode).set_xattr(inode, name, value, self._author(ctx))
+        self._tree.changeable_xattr(inode, name).set_xattr(inode, name, value, self._author(ctx))
 
     @border
     async def removexattr(self, inode: InodeT, name: bytes, ctx: RequestContext) -> None:
-        self._tree.changeable(inode).remove_xattr(inode, name, self._author(ctx))
+        self._tree.changeable_xattr(inode, name).remove_xattr(inode, name, self._author(ctx))
+
+
+async def _in_slices(work: Iterator[None]) -> None:
+    """Others are answered between two slices; none without a slice."""
+    for _slice in work:
+        await trio.lowlevel.checkpoint()
 
 
 def _file_info(opened: Opened) -> FileInfo:

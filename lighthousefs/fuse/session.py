@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyfuse3
@@ -11,9 +13,7 @@ import pyfuse3
 from lighthousefs.errors import Unusable
 from lighthousefs.fuse import requestloop
 from lighthousefs.fuse.operations import Operations
-from lighthousefs.mountinfo import LIGHTHOUSE_TYPE
-
-_SUBTYPE = LIGHTHOUSE_TYPE.removeprefix("fuse.")
+from lighthousefs.layout import TYPES, Layout
 
 
 class _Option(str):
@@ -25,7 +25,7 @@ class _Option(str):
         return super().encode(sys.getfilesystemencoding(), sys.getfilesystemencodeerrors())
 
 
-def mount(operations: Operations, *, source: Path, mount_point: Path, options: Collection[str]) -> None:
+def mount(operations: Operations, *, source: Path, mount_point: Path, layout: Layout, options: Collection[str]) -> None:
     """Mount, with the kernel checking permissions; `answer` must follow before anybody looks.
 
     Raises Unusable if FUSE does not let us.
@@ -33,15 +33,39 @@ def mount(operations: Operations, *, source: Path, mount_point: Path, options: C
     requestloop.install()
     # libfuse parses one string: a comma ends an option unless a backslash stands before it.
     name = str(source).replace("\\", "\\\\").replace(",", "\\,")
-    given = {*pyfuse3.default_options, *options, _Option(f"fsname={name}"), f"subtype={_SUBTYPE}"}
+    given = {
+        *pyfuse3.default_options,
+        *options,
+        _Option(f"fsname={name}"),
+        f"subtype={TYPES[layout].removeprefix('fuse.')}",
+    }
     try:
-        pyfuse3.init(operations, str(mount_point), given)
+        with _heard() as words:
+            pyfuse3.init(operations, str(mount_point), given)
     except RuntimeError as error:
         raise Unusable(
-            f"{mount_point} cannot be mounted: {error}",
+            f"{mount_point} cannot be mounted: {'; '.join(words) or error}",
             "look for /dev/fuse and the right to mount (root, or fusermount3 installed); "
             "--allow-other needs root or user_allow_other in /etc/fuse.conf",
         ) from error
+
+
+@contextmanager
+def _heard() -> Iterator[list[str]]:
+    """Gathers what libfuse and fusermount3 say meanwhile: they know why, and tell it to stderr alone."""
+    words: list[str] = []
+    with open(os.memfd_create("said"), "r+b", buffering=0) as said:
+        stderr = os.dup(2)
+        os.dup2(said.fileno(), 2)
+        try:
+            yield words
+        finally:
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            said.seek(0)
+            text = said.read()
+            os.write(2, text)
+            words += filter(None, map(str.strip, text.decode(errors="replace").splitlines()))
 
 
 async def answer() -> None:

@@ -13,8 +13,10 @@ from lighthousefs.domain.events import Event
 from lighthousefs.errors import Damaged
 from lighthousefs.ids import payload_id
 from lighthousefs.log.clock import LogClock
-from lighthousefs.log.payloads import block_sums, put_place
+from lighthousefs.log.payloads import EVENT_LANE, Place, Repeated, block_sums, put_place
+from lighthousefs.log.repeats import Repeats
 from lighthousefs.storage.journal import Journal
+from lighthousefs.storage.record import Payload, Reference
 from lighthousefs.storage.scan import Group, PayloadPlace
 from lighthousefs.tables.kv import Kv
 from lighthousefs.tables.schema import Table, seq_key
@@ -37,10 +39,11 @@ class Committed(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """Bytes that an event carries, and their BLAKE3 digest."""
+    """Bytes that an event carries, their BLAKE3 digest, and where in their file they go."""
 
     data: bytes
     digest: bytes
+    offset: int
 
 
 class Logged(NamedTuple):
@@ -72,8 +75,12 @@ class EventIndex:
         """Put a journalled group into the tables of the log."""
         if group.first_seq != self.last_seq + 1:
             raise Damaged(f"event {group.first_seq}", f"the index ends with event {self.last_seq}")
-        for place in group.payloads:
-            put_place(self._kv, place.payload_id, place.segment, place.offset, place.length, place.sums)
+        for stored in group.payloads:
+            if isinstance(stored, Reference):
+                put_place(self._kv, stored.payload_id, Repeated(stored.length, stored.extents))
+            else:
+                place = Place(stored.length, EVENT_LANE, stored.segment, stored.offset, stored.sums)
+                put_place(self._kv, stored.payload_id, place)
         time = _TIME.pack(group.log_time_ns)
         for seq, data in enumerate(group.events, group.first_seq):
             self._kv.put(Table.EVENTS, seq_key(seq), time + data)
@@ -100,6 +107,13 @@ class EventIndex:
                 raise Damaged(f"event {seq}", "it is missing in the index")
             yield found
 
+    def time_of(self, seq: int) -> int:
+        """The log time of event `seq`, in ns."""
+        value = self._kv.get(Table.EVENTS, seq_key(seq))
+        if value is None:
+            raise Damaged(f"event {seq}", "it is missing in the index")
+        return int(_TIME.unpack_from(value)[0])
+
     def seq_at(self, time: int) -> int:
         """The newest event whose log time is `time` (ns) or before; 0 if there is none.
 
@@ -108,10 +122,7 @@ class EventIndex:
         low, high = 0, self.last_seq
         while low < high:
             middle = (low + high + 1) // 2
-            value = self._kv.get(Table.EVENTS, seq_key(middle))
-            if value is None:
-                raise Damaged(f"event {middle}", "it is missing in the index")
-            if _TIME.unpack_from(value)[0] <= time:
+            if self.time_of(middle) <= time:
                 low = middle
             else:
                 high = middle - 1
@@ -121,8 +132,9 @@ class EventIndex:
 class EventLog(EventIndex):
     """Sequences new events, and writes them into the journal."""
 
-    def __init__(self, kv: Kv, journal: Journal, clock: LogClock) -> None:
+    def __init__(self, kv: Kv, journal: Journal, clock: LogClock, repeats: Repeats) -> None:
         super().__init__(kv)
+        self._repeats = repeats
         self._journal = journal
         self._clock = clock
 
@@ -133,15 +145,27 @@ class EventLog(EventIndex):
         """
         first = self.last_seq + 1
         log_time = self._clock.now()
-        payloads = []
+        payloads: list[Payload | Reference] = []
         for seq, carried in enumerate(contents, first):
             if carried is not None:
-                payloads.append((payload_id(seq, 0), carried.data, carried.digest, block_sums(carried.data)))
+                payloads.append(self._to_store(payload_id(seq, 0), carried))
         appended = self._journal.append(payloads, first, log_time, events)
-        places = []
-        for (payload, data, digest, sums), (segment, offset) in zip(payloads, appended.places, strict=True):
-            places.append(PayloadPlace(payload, segment, offset, len(data), sums, digest))
-        return Group(first, log_time, events, places, appended.end, appended.number)
+        places = iter(appended.places)
+        stored: list[PayloadPlace | Reference] = []
+        for payload in payloads:
+            if isinstance(payload, Reference):
+                stored.append(payload)
+            else:
+                number, data, digest, sums = payload
+                stored.append(PayloadPlace(number, *next(places), len(data), tuple(sums), digest))
+        return Group(first, log_time, events, stored, appended.end, appended.number)
+
+    def _to_store(self, payload: int, carried: Contents) -> Payload | Reference:
+        extents = self._repeats.find(carried.data, carried.offset)
+        if extents:
+            return Reference(payload, carried.digest, len(carried.data), extents)
+        self._repeats.learn(payload, carried.data, carried.offset)
+        return payload, carried.data, carried.digest, block_sums(carried.data)
 
 
 def _logged(seq: int, value: bytes) -> Logged:

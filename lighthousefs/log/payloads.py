@@ -1,13 +1,17 @@
 """Contents by payload: where they lie, and reading them back verified.
 
-A row of `places` is segment u32, offset u32, length u32, codec u8 and one xxh3-64 for each 64 KiB block, little-endian.
+A row of `places` is length u32 and what the contents are, kind u8, little-endian:
+
+    stored     lane u8, segment u32, offset u32, then one xxh3-64 for each 64 KiB block of them
+    repeated   parts of payloads that were stored before, one behind the other: payload u64, offset u32, length u32 each
+
 Every read checks the blocks it takes from, each time: what was right once may have flipped since.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from struct import Struct
 from typing import NamedTuple, Protocol
 
@@ -16,14 +20,19 @@ from xxhash import xxh3_64_intdigest
 from lighthousefs.errors import Damaged
 from lighthousefs.ids import payload_seq
 from lighthousefs.limits import BLOCK_BYTES
+from lighthousefs.storage.record import Extent
 from lighthousefs.storage.segment import segment_name
-from lighthousefs.tables.contents import Piece
 from lighthousefs.tables.kv import Kv
+from lighthousefs.tables.regions import Piece
 from lighthousefs.tables.schema import Table, seq_key
 
-PLAIN = 0
-_PLACE = Struct("<IIIB")
-_SUM_BYTES = 8
+EVENT_LANE, DERIVED_LANE = 0, 1
+"""Lanes: what events carry lies in the journal; what was derived from it beside the index, and goes when that goes."""
+
+_STORED, _REPEATED = 0, 1
+_HEAD = Struct("<IB")
+_STORED_HEAD = Struct("<IBBII")
+_EXTENT = Struct("<QII")
 _GAP_BYTES_MAX = 4096
 """Pieces that lie nearer to one another than this are fetched by one read."""
 _FETCH_BYTES_MAX = 4 << 20
@@ -35,27 +44,43 @@ def _sums_struct(count: int) -> Struct:
 
 
 class Reader(Protocol):
-    """Bytes of journal segments, as `storage.SegmentReader` gives them."""
+    """Stored bytes, unverified, as `storage.SegmentReader` gives those of its lane."""
 
     def read(self, segment: int, offset: int, length: int) -> bytes: ...
 
 
+Readers = Sequence[Reader]
+"""By lane."""
+
+
 class Place(NamedTuple):
+    """`length` bytes from (`segment`, `offset`) of `lane` on."""
+
+    length: int
+    lane: int
     segment: int
     offset: int
-    length: int
     sums: tuple[int, ...]
+
+
+class Repeated(NamedTuple):
+    """`length` bytes that are parts of payloads which have a place."""
+
+    length: int
+    extents: tuple[Extent, ...]
 
 
 class _Wanted(NamedTuple):
-    """The whole blocks of a payload that a piece needs."""
+    """Whole blocks of a payload that a piece needs a part of: `start` and `taken` say which, in the file and of the blocks."""
 
+    lane: int
     segment: int
     offset: int
     length: int
-    first_block: int
     sums: tuple[int, ...]
-    piece: Piece
+    start: int
+    taken: slice
+    payload: int
 
 
 def block_sums(data: bytes | memoryview) -> tuple[int, ...]:
@@ -66,36 +91,51 @@ def block_sums(data: bytes | memoryview) -> tuple[int, ...]:
     return tuple(xxh3_64_intdigest(view[at : at + BLOCK_BYTES]) for at in range(0, len(view), BLOCK_BYTES))
 
 
-def put_place(kv: Kv, payload: int, segment: int, offset: int, length: int, sums: Sequence[int]) -> None:
+def put_place(kv: Kv, payload: int, place: Place | Repeated) -> None:
     """Remember where a payload lies."""
-    value = _PLACE.pack(segment, offset, length, PLAIN) + _sums_struct(len(sums)).pack(*sums)
+    if isinstance(place, Place):
+        head = _STORED_HEAD.pack(place.length, _STORED, place.lane, place.segment, place.offset)
+        value = head + _sums_struct(len(place.sums)).pack(*place.sums)
+    else:
+        value = _HEAD.pack(place.length, _REPEATED) + b"".join(_EXTENT.pack(*extent) for extent in place.extents)
     kv.put(Table.PLACES, seq_key(payload), value)
 
 
-def get_place(kv: Kv, payload: int) -> Place:
-    """Where a payload lies. Raises Damaged if no row says."""
+def find_place(kv: Kv, payload: int) -> Place | Repeated | None:
+    """Where a payload lies; None if no row says."""
     value = kv.get(Table.PLACES, seq_key(payload))
     if value is None:
+        return None
+    length, kind = _HEAD.unpack_from(value)
+    if kind == _REPEATED:
+        return Repeated(length, tuple(Extent(*extent) for extent in _EXTENT.iter_unpack(value[_HEAD.size :])))
+    _length, _kind, lane, segment, offset = _STORED_HEAD.unpack_from(value)
+    sums = _sums_struct((len(value) - _STORED_HEAD.size) >> 3).unpack_from(value, _STORED_HEAD.size)
+    return Place(length, lane, segment, offset, sums)
+
+
+def get_place(kv: Kv, payload: int) -> Place | Repeated:
+    """Where a payload lies. Raises Damaged if no row says."""
+    place = find_place(kv, payload)
+    if place is None:
         raise Damaged(f"contents of event {payload_seq(payload)}", "no place is known for them")
-    segment, offset, length, _codec = _PLACE.unpack_from(value)
-    count = (len(value) - _PLACE.size) // _SUM_BYTES
-    return Place(segment, offset, length, _sums_struct(count).unpack_from(value, _PLACE.size))
+    return place
 
 
-def read_pieces(kv: Kv, reader: Reader, pieces: Sequence[Piece], offset: int, length: int) -> bytes | memoryview:
+def read_pieces(kv: Kv, readers: Readers, pieces: Sequence[Piece], offset: int, length: int) -> bytes | memoryview:
     """The bytes [offset, offset + length) of a file made of `pieces`, zeros in holes.
 
     Raises Damaged, naming the event, if stored bytes are not what was written; StorageError if the disk fails.
     """
     taken: dict[int, memoryview] = {}
     fetch: list[_Wanted] = []
-    for wanted in sorted([_wanted(kv, piece) for piece in pieces]):
+    for wanted in sorted([wanted for piece in pieces for wanted in _wanted(kv, piece)]):
         if fetch and not _near(fetch, wanted):
-            _fetch(reader, fetch, taken)
+            _fetch(readers, fetch, taken)
             fetch = []
         fetch.append(wanted)
     if fetch:
-        _fetch(reader, fetch, taken)
+        _fetch(readers, fetch, taken)
     if len(taken) == 1 and len(data := taken.get(offset, b"")) == length:
         return data
     parts: list[bytes | memoryview] = []
@@ -109,43 +149,56 @@ def read_pieces(kv: Kv, reader: Reader, pieces: Sequence[Piece], offset: int, le
     return b"".join(parts)
 
 
-def _wanted(kv: Kv, piece: Piece) -> _Wanted:
+def _wanted(kv: Kv, piece: Piece) -> Iterator[_Wanted]:
     place = get_place(kv, piece.payload)
+    if isinstance(place, Place):
+        yield _wanted_of(place, piece)
+        return
+    begin = 0
+    for extent in place.extents:
+        first, stop = max(piece.offset, begin), min(piece.offset + piece.length, begin + extent.length)
+        if first < stop:
+            older = get_place(kv, extent.payload_id)
+            if not isinstance(older, Place):
+                raise Damaged(f"contents of event {payload_seq(piece.payload)}", "they repeat what is stored nowhere")
+            start, offset = piece.start + first - piece.offset, extent.offset + first - begin
+            yield _wanted_of(older, Piece(start, stop - first, offset, extent.payload_id))
+        begin += extent.length
+
+
+def _wanted_of(place: Place, piece: Piece) -> _Wanted:
     first = piece.offset // BLOCK_BYTES
     begin = first * BLOCK_BYTES
     last = (piece.offset + piece.length - 1) // BLOCK_BYTES
     end = min((last + 1) * BLOCK_BYTES, place.length)
+    taken = slice(piece.offset - begin, piece.offset + piece.length - begin)
     sums = place.sums[first : last + 1]
-    return _Wanted(place.segment, place.offset + begin, end - begin, first, sums, piece)
+    return _Wanted(
+        place.lane, place.segment, place.offset + begin, end - begin, sums, piece.start, taken, piece.payload
+    )
 
 
 def _near(fetch: list[_Wanted], wanted: _Wanted) -> bool:
     first, last = fetch[0], fetch[-1]
     return (
-        wanted.segment == last.segment
+        (wanted.lane, wanted.segment) == (last.lane, last.segment)
         and wanted.offset - last.offset - last.length < _GAP_BYTES_MAX
         and wanted.offset + wanted.length - first.offset <= _FETCH_BYTES_MAX
     )
 
 
-def _fetch(reader: Reader, fetch: list[_Wanted], taken: dict[int, memoryview]) -> None:
+def _fetch(readers: Readers, fetch: list[_Wanted], taken: dict[int, memoryview]) -> None:
     """Read neighbours at once; what each piece wants goes to `taken`, under its place in the file."""
     begin = fetch[0].offset
     end = max([wanted.offset + wanted.length for wanted in fetch])
-    stored = memoryview(reader.read(fetch[0].segment, begin, end - begin))
+    stored = memoryview(readers[fetch[0].lane].read(fetch[0].segment, begin, end - begin))
     for wanted in fetch:
         at = wanted.offset - begin
-        taken[wanted.piece.start] = _take(wanted, stored[at : at + wanted.length])
-
-
-def _take(wanted: _Wanted, stored: memoryview) -> memoryview:
-    """The piece's bytes out of its verified blocks."""
-    piece = wanted.piece
-    if block_sums(stored) != wanted.sums:
-        raise Damaged(
-            f"journal/{segment_name(0, wanted.segment)} at offset {wanted.offset}: contents of event "
-            f"{payload_seq(piece.payload)}",
-            "the stored bytes are not those that were written",
-        )
-    begin = piece.offset - wanted.first_block * BLOCK_BYTES
-    return stored[begin : begin + piece.length]
+        blocks = stored[at : at + wanted.length]
+        if block_sums(blocks) != wanted.sums:
+            raise Damaged(
+                f"journal/{segment_name(wanted.lane, wanted.segment)} at offset {wanted.offset}: contents of event "
+                f"{payload_seq(wanted.payload)}",
+                "the stored bytes are not those that were written",
+            )
+        taken[wanted.start] = blocks[wanted.taken]

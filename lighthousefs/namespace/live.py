@@ -9,17 +9,29 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from typing import Literal
 
+from lighthousefs import processes
+from lighthousefs.domain import acl
 from lighthousefs.domain import commands as c
 from lighthousefs.domain.commands import Author
 from lighthousefs.domain.state import Inode
 from lighthousefs.engine.engine import Engine
 from lighthousefs.engine.identity import author_of
 from lighthousefs.ids import ROOT_INO
-from lighthousefs.namespace.computed import computed_xattr
-from lighthousefs.namespace.found import COMPUTED_XATTRS, Found, Listed, Opened, refuse
+from lighthousefs.namespace.access import (
+    Making,
+    access_list_removed,
+    access_list_set,
+    chmod_of_list,
+    default_list,
+    with_inherited,
+)
+from lighthousefs.namespace.computed import computed_xattr, prepare_computed
+from lighthousefs.namespace.digests import Digests
+from lighthousefs.namespace.found import COMPUTED_XATTRS, Caller, Found, Listed, Opened, refuse
 from lighthousefs.namespace.nodes import (
     COUNTER_BITS,
     HANDLE_INO_SHIFT,
@@ -29,38 +41,56 @@ from lighthousefs.namespace.nodes import (
     past_file,
 )
 from lighthousefs.namespace.past import PARENT_COOKIE, SELF_COOKIE
+from lighthousefs.namespace.retries import Retries
+from lighthousefs.namespace.standings import BITS, Standings
 from lighthousefs.tables.moment import newest_page
 
-_SETTABLE = (b"user.", b"trusted.", b"security.")
+_DIGESTS_TRIED_MAX = 3
+
+_SET_GROUP = stat.S_ISGID | stat.S_IXGRP
 
 
 class Handle:
     """An open file that may be written. `base` is the event its writer last saw; a version that it has begun has its first
-    event in `first`, the bytes in `written`, and is `dirty` once the contents changed."""
+    event in `first`, the bytes in `written`, and is `dirty` once the contents changed. Of one that an earlier process gave
+    out nobody knows whether it is `direct`, or `mappable` (open to read as well)."""
 
-    __slots__ = ("append", "author", "base", "dirty", "first", "ino", "written")
+    __slots__ = ("append", "author", "base", "direct", "dirty", "first", "ino", "mappable", "written")
 
-    def __init__(self, ino: int, author: Author, append: bool, base: int) -> None:
+    def __init__(
+        self, ino: int, author: Author, append: bool, base: int, *, direct: bool = True, mappable: bool = True
+    ) -> None:
         self.ino = ino
         self.author = author
         self.append = append
         self.base = base
+        self.direct = direct
+        self.mappable = mappable
         self.first = 0
         self.written = 0
         self.dirty = False
 
 
 class LiveTree:
-    """The newest moment, and the operations that make the next one."""
+    """The newest moment, and the operations that make the next one. With `acls` what is made inherits access lists."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, standings: Standings, digests: Digests, *, acls: bool) -> None:
         self._engine = engine
+        self._digests = digests
+        self._standings = standings
+        self._acls = acls
         self._handles: dict[int, Handle] = {}
+        self._mappable: Counter[int] = Counter()
         self._counter = 0
+        self.retries = Retries(engine)
 
     # Looking
 
-    def find(self, node: int) -> Found:
+    def above_root(self) -> int:
+        """What `..` of the project's root is."""
+        return ROOT_NODE
+
+    def find(self, node: int, caller: Caller | None = None) -> Found:
         return Found(node, self._engine.state.inode(node) or self._gone(node), fixed=True)
 
     def _gone(self, node: int) -> Inode:
@@ -74,13 +104,16 @@ class LiveTree:
         row = engine.at(went - 1).inode(node) if went else None
         if row is None:
             raise refuse(errno.ESTALE)
-        return row._replace(nlink=0)
+        # Losing its last name moved its ctime, unless it lost that before and was held open since.
+        logged = engine.log.get(went) if row.nlink else None
+        return row._replace(nlink=0, ctime=row.ctime if logged is None else logged.event.time)
 
-    def lookup(self, folder: int, name: bytes) -> Found:
+    def lookup(self, folder: int, name: bytes, caller: Caller | None = None) -> Found:
         state = self._engine.state
         entry = state.entry(folder, name)
         if entry is None:
             return Found(0, None, fixed=True)
+        self.retries.looked_up(folder, name, entry.ino)
         return Found(entry.ino, state.inode(entry.ino), fixed=True)
 
     def prepare_listing(self, folder: int) -> Iterator[None]:
@@ -99,7 +132,7 @@ class LiveTree:
             yield Listed(b".", here, SELF_COOKIE)
         if after < PARENT_COOKIE:
             assert here.row is not None
-            above = ROOT_NODE if ino == ROOT_INO else here.row.parent
+            above = self.above_root() if ino == ROOT_INO else here.row.parent
             yield Listed(b"..", Found(above, here.row, fixed=True), PARENT_COOKIE)
         state = self._engine.state
         for child in newest_page(self._engine.environment, ino, max(after, PARENT_COOKIE)):
@@ -111,10 +144,21 @@ class LiveTree:
             raise refuse(errno.EINVAL)
         return row.target
 
+    def prepare_xattr(self, node: int, name: bytes) -> Iterator[None]:
+        """A digest is of what the file is at the start; if it has changed when that is known, it is computed again."""
+        for _ in range(_DIGESTS_TRIED_MAX):
+            newest = self._engine.at(self._engine.last_seq)
+            before = newest.inode(node)
+            yield from prepare_computed(self._digests, newest, node, name)
+            now = self._engine.state.inode(node)
+            if before is None or now is None or before.since == now.since:
+                return
+
     def xattr(self, node: int, name: bytes) -> bytes:
         if name.startswith(COMPUTED_XATTRS):
             newest = self._engine.last_seq
-            return computed_xattr(self._engine, self._engine.at(newest), node, name, shown=newest)
+            moment = self._engine.at(newest)
+            return computed_xattr(self._engine, self._digests, moment, node, name, shown=newest)
         state = self._engine.state
         row = state.inode(node)
         value = state.xattr(node, name) if row is not None and row.xattrs else None
@@ -128,7 +172,7 @@ class LiveTree:
 
     # Files
 
-    def open_for_reading(self, node: int) -> Opened:
+    def open_for_reading(self, node: int, caller: Caller | None = None) -> Opened:
         if self._engine.state.inode(node) is None:
             # Removed on the way here: what it held is still to be read, as everywhere, and nobody can change it any more.
             return Opened(past_file(self._gone(node).since, node), direct=False)
@@ -137,31 +181,60 @@ class LiveTree:
 
     def open_for_writing(self, node: int, author: Author, flags: int) -> Opened:
         """A handle that may write; with O_TRUNC the file is emptied, as part of the handle's version."""
+        row = self._require_there(node)
+        handle = self._new_handle(node, row, author, flags, row.since)
+        if flags & os.O_TRUNC:
+            self._truncate(handle, 0, author)
+        opened = self._opened(handle)
+        self.retries.came_back(node)
+        return opened
+
+    def _require_there(self, node: int) -> Inode:
+        """The inode's row. Raises Refused (ESTALE) for one that is no more."""
         row = self._engine.state.inode(node)
         if row is None:
+            gone = self._gone(node)
+            self.retries.came_late(gone.parent, gone.name)
             raise refuse(errno.ESTALE)
-        handle = Handle(node, author, bool(flags & os.O_APPEND), row.since)
-        if flags & os.O_TRUNC:
-            self._truncate(handle, 0)
-        return self._opened(handle, flags)
+        return row
 
     def create(self, folder: int, name: bytes, mode: int, author: Author, flags: int) -> tuple[Found, Opened]:
         """Make a file and open it."""
-        seq = self._engine.submit(c.CreateFile(folder, name, mode, author.uid, author.gid), author)
+        seq = self._make(c.CreateFile(folder, name, mode, author.uid, author.gid), author)
         found = self.lookup(folder, name)
         if flags & os.O_ACCMODE == os.O_RDONLY:
             return found, self.open_for_reading(found.node)
-        handle = Handle(found.node, author, bool(flags & os.O_APPEND), seq)
+        assert found.row is not None
+        handle = self._new_handle(found.node, found.row, author, flags, seq)
         handle.first = seq
-        return found, self._opened(handle, flags)
+        return found, self._opened(handle)
 
-    def _opened(self, handle: Handle, flags: int) -> Opened:
+    def _new_handle(self, node: int, row: Inode, author: Author, flags: int, base: int) -> Handle:
+        direct = self._is_direct(node, row, flags, author)
+        mappable = flags & os.O_ACCMODE == os.O_RDWR
+        return Handle(node, author, bool(flags & os.O_APPEND), base, direct=direct, mappable=mappable)
+
+    def _is_direct(self, node: int, row: Inode, flags: int, author: Author) -> bool:
+        """The kernel asks for security.capability before every buffered write; before a direct one it does not, and leaves to
+        us what a write takes away. But what is stored meanwhile into a mapping of the same page undoes a direct write, and
+        such mappings belong to handles that are open to read and write. Also, only behind a buffered O_SYNC or O_DSYNC write
+        it sends an fsync, and only of a buffered writer it says who it is: that matters where the opener may leave what
+        others may not.
+        """
+        if flags & (os.O_ACCMODE | os.O_DSYNC) != os.O_WRONLY or self._mappable[node]:
+            return False
+        return not row.mode & BITS or not self._standings.of_caller(row, author.pid).privileged
+
+    def _opened(self, handle: Handle) -> Opened:
         number = self._free_number(handle)
+        self._keep(number, handle)
+        return Opened(number, handle.direct)
+
+    def _keep(self, number: int, handle: Handle) -> None:
         self._handles[number] = handle
         self._engine.open_inodes[handle.ino] += 1
-        # The kernel asks for security.capability before every buffered write; it does not ask for direct ones, and then
-        # leaves the clearing to us (domain.decide). But only behind a buffered O_SYNC or O_DSYNC write it sends an fsync.
-        return Opened(number, direct=flags & (os.O_ACCMODE | os.O_DSYNC) == os.O_WRONLY)
+        if handle.mappable:
+            self._mappable[handle.ino] += 1
 
     def _free_number(self, handle: Handle) -> int:
         for _ in range(1 << COUNTER_BITS):
@@ -184,9 +257,13 @@ class LiveTree:
         if session is None or session.number == 0 or row is None:
             raise refuse(errno.EBADF)
         handle = Handle(decoded.ino, author_of(session, pid=0), decoded.append, row.since)
-        self._handles[number] = handle
-        self._engine.open_inodes[handle.ino] += 1
+        self._keep(number, handle)
         return handle
+
+    def agent_of_handle(self, number: int) -> str | None:
+        """Who opened a handle; None where that is not known."""
+        handle = self._handles.get(number)
+        return None if handle is None else self._engine.identities.agent_name(handle.author.agent)
 
     def read(self, handle: int, offset: int, length: int) -> bytes | memoryview:
         row = self._engine.state.inode(handle >> HANDLE_INO_SHIFT)
@@ -200,9 +277,12 @@ class LiveTree:
         author = handle.author
         before = self._engine.state.inode(handle.ino)
         # An append comes with the size as offset. Below it comes what a shared mapping of the file changed, as the kernel
-        # writes that back by any handle that is mapped.
-        append = handle.append and before is not None and offset >= before.size
-        seq = self._engine.submit(c.Write(handle.ino, offset, data, append, handle.base, author.uid == 0), author)
+        # writes that back by any handle that is mapped; behind it what is written once fcntl took O_APPEND off.
+        append = handle.append and before is not None and offset == before.size
+        standing = c.STRANGER
+        if before is not None and (before.mode & BITS or before.xattrs):
+            standing = self._standings.of_write(handle.ino, before, direct=handle.direct, opener=author.pid)
+        seq = self._engine.submit(c.Write(handle.ino, offset, data, append, handle.base, standing), author)
         if seq:
             handle.base = seq
             handle.first = handle.first or seq
@@ -212,13 +292,16 @@ class LiveTree:
         changed = before is not None and after is not None and before.mode != after.mode
         return len(data), handle.ino if changed else 0
 
-    def _truncate(self, handle: Handle, size: int) -> None:
-        author = handle.author
-        seq = self._engine.submit(c.Truncate(handle.ino, size, handle.base, author.uid == 0, touch=True), author)
-        if seq:
-            handle.base = seq
-            handle.first = handle.first or seq
-            handle.dirty = True
+    def asked_before_write(self, node: int, pid: int) -> None:
+        """Thread `pid` asks for the file's capability, as the kernel does for whoever is about to write through its cache."""
+        self._standings.asked_before_write(node, self._engine.state.inode(node), pid)
+
+    def _truncate(self, handle: Handle, size: int, caller: Author) -> None:
+        """As part of the handle's version, by whom the kernel calls the caller."""
+        standing = self._standings.of_caller(self._engine.state.inode(handle.ino), caller.pid)
+        handle.base = self._engine.submit(c.Truncate(handle.ino, size, handle.base, standing), handle.author)
+        handle.first = handle.first or handle.base
+        handle.dirty = True
 
     def flush(self, number: int) -> None:
         """Some descriptor of the handle was closed: end its version, if it wrote anything.
@@ -246,6 +329,10 @@ class LiveTree:
         handle = self._handles.pop(number, None)
         ino = number >> HANDLE_INO_SHIFT
         engine = self._engine
+        if handle is not None and handle.mappable:
+            self._mappable[ino] -= 1
+            if not self._mappable[ino]:
+                del self._mappable[ino]
         engine.open_inodes[ino] -= 1
         last = engine.open_inodes[ino] <= 0
         if last:
@@ -267,8 +354,17 @@ class LiveTree:
 
     # Changes
 
+    def _make(self, command: Making, author: Author) -> int:
+        """Make what the command says, with the access lists that its folder hands down; returns the event that made it."""
+        engine = self._engine
+        if self._acls and (default := default_list(engine.state, command.parent)):
+            command, lists = with_inherited(command, default, engine.coming_ino())
+            if lists:
+                return engine.submit_batch([command, *lists], author)[0]
+        return engine.submit(command, author)
+
     def make_folder(self, folder: int, name: bytes, mode: int, author: Author) -> Found:
-        self._engine.submit(c.CreateDirectory(folder, name, mode, author.uid, author.gid), author)
+        self._make(c.CreateDirectory(folder, name, mode, author.uid, author.gid), author)
         return self.lookup(folder, name)
 
     def make_symlink(self, folder: int, name: bytes, target: bytes, author: Author) -> Found:
@@ -276,10 +372,11 @@ class LiveTree:
         return self.lookup(folder, name)
 
     def make_node(self, folder: int, name: bytes, mode: int, device: int, author: Author) -> Found:
-        self._engine.submit(c.CreateNode(folder, name, mode, device, author.uid, author.gid), author)
+        self._make(c.CreateNode(folder, name, mode, device, author.uid, author.gid), author)
         return self.lookup(folder, name)
 
     def link(self, node: int, folder: int, name: bytes, author: Author) -> Found:
+        self._require_there(node)
         self._engine.submit(c.Link(node, folder, name), author)
         return self.find(node)
 
@@ -316,33 +413,69 @@ class LiveTree:
         mtime: int | None,
     ) -> Found:
         """chmod, chown, utimens and truncate, together if asked together. None leaves an attribute alone."""
+        row = self._require_there(node)
         if size is not None:
+            # A mode beside a size is what the kernel thinks a truncation takes away. It forgets a set-group-id bit without x.
+            mode = None
             if handle is not None and decode_live_handle(handle).session:
-                self._truncate(self._handle(handle), size)
+                self._truncate(self._handle(handle), size, author)
             else:
                 self._truncate_by_name(node, size, author)
+        elif atime is None and mtime is None:
+            mode = self._mode_left(node, mode, uid, gid, author)
         if (mode, uid, gid, atime, mtime) != (None,) * 5:
-            self._engine.submit(c.ChangeAttributes(node, mode, uid, gid, atime, mtime), author)
+            changes: list[c.Command] = []
+            if mode is not None:
+                self._standings.mode_changes(node, row, mode)
+                if (changed := chmod_of_list(self._engine.state, node, mode)) is not None:
+                    changes.append(changed)
+                    mode = None
+            changes.append(c.ChangeAttributes(node, mode, uid, gid, atime, mtime))
+            self._submit_together(changes, author)
         return self.find(node)
+
+    def _mode_left(self, node: int, mode: int | None, uid: int | None, gid: int | None, author: Author) -> int | None:
+        """What the kernel asks for when it takes bits away (before a buffered write, with a chown), and one thing that it wants
+        gone but never names: a set-group-id bit without the group's x, from who is not in the group. It asks for nothing then.
+        """
+        row = self._engine.state.inode(node)
+        if row is None or not row.is_file or (uid is None and gid is None and mode is not None):
+            return mode
+        if (mode, uid, gid) == (None,) * 3 and author.uid != row.uid:
+            # Before a write, which does it itself; or a chown to nothing new by a stranger, whom the kernel lets through.
+            if row.mode & _SET_GROUP == stat.S_ISGID and author.uid and processes.is_changing_owner(author.pid):
+                raise refuse(errno.EPERM)
+            return None
+        left = row.mode if mode is None else mode
+        if left & _SET_GROUP != stat.S_ISGID or self._standings.of_caller(row, author.pid).member:
+            return mode
+        return left & ~stat.S_ISGID
+
+    def _submit_together(self, commands: list[c.Command], author: Author) -> None:
+        if len(commands) == 1:
+            self._engine.submit(commands[0], author)
+        else:
+            self._engine.submit_batch(commands, author)
 
     def _truncate_by_name(self, node: int, size: int, author: Author) -> None:
         """truncate(2) has no handle: it is a version of its own."""
         row = self.find(node).row
         base = row.since if row is not None else 0
-        seq = self._engine.submit(c.Truncate(node, size, base, author.uid == 0), author)
-        if seq:
-            self._engine.submit(c.CloseVersion(node, seq, 0, "truncate"), author)
+        standing = self._standings.of_caller(row, author.pid)
+        seq = self._engine.submit(c.Truncate(node, size, base, standing), author)
+        self._engine.submit(c.CloseVersion(node, seq, 0, "truncate"), author)
 
     def set_xattr(self, node: int, name: bytes, value: bytes, author: Author) -> None:
-        self._check_settable(name)
-        self._engine.submit(c.SetXattr(node, name, value), author)
+        self._require_there(node)
+        if name in acl.NAMES:
+            standing = self._standings.of_caller(self._engine.state.inode(node), author.pid)
+            self._submit_together(access_list_set(self._engine.state, node, name, value, standing), author)
+        else:
+            self._engine.submit(c.SetXattr(node, name, value), author)
 
     def remove_xattr(self, node: int, name: bytes, author: Author) -> None:
-        self._check_settable(name)
-        self._engine.submit(c.RemoveXattr(node, name), author)
-
-    def _check_settable(self, name: bytes) -> None:
-        if name.startswith(COMPUTED_XATTRS):
-            raise refuse(errno.EPERM)
-        if not name.startswith(_SETTABLE):
-            raise refuse(errno.EOPNOTSUPP)
+        self._require_there(node)
+        if name in acl.NAMES:
+            self._submit_together(access_list_removed(self._engine.state, node, name), author)
+        else:
+            self._engine.submit(c.RemoveXattr(node, name), author)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import stat
+from bisect import bisect_right
 from collections.abc import Iterator
+from operator import attrgetter
 
 from lighthousefs.engine.engine import Engine
 from lighthousefs.ids import ROOT_INO
-from lighthousefs.namespace.computed import computed_xattr
-from lighthousefs.namespace.found import COMPUTED_XATTRS, Found, Listed, Opened, refuse
+from lighthousefs.namespace.computed import computed_xattr, prepare_computed
+from lighthousefs.namespace.digests import Digests
+from lighthousefs.namespace.found import COMPUTED_XATTRS, Caller, Found, Listed, Opened, refuse
 from lighthousefs.namespace.nodes import CLASS_SHIFT, PAST_FOLDER, past_file, past_folder, seq_and_ino
 from lighthousefs.tables.moment import SLICE_ROWS, Child, Moment
 
@@ -18,10 +21,13 @@ SELF_COOKIE, PARENT_COOKIE = 1, 2
 
 
 class PastTree:
-    """The project at every moment, read-only."""
+    """The project at every moment, read-only. If it `is_closed` to some, each of them is asked about at each look-up, so the
+    kernel may keep nothing."""
 
-    def __init__(self, engine: Engine, parent_of_moments: int) -> None:
+    def __init__(self, engine: Engine, parent_of_moments: int, digests: Digests, *, is_closed: bool = False) -> None:
         self._engine = engine
+        self._digests = digests
+        self._fixed = not is_closed
         self._parent_of_moments = parent_of_moments
         self._listings: dict[int, tuple[int, list[Child]]] = {}
 
@@ -34,20 +40,20 @@ class PastTree:
         if row is None:
             raise refuse(errno.ESTALE)
         node = past_folder(moment.seq, ino) if row.is_dir else past_file(row.since, ino)
-        return Found(node, row, fixed=True)
+        return Found(node, row, fixed=self._fixed)
 
-    def find(self, node: int) -> Found:
+    def find(self, node: int, caller: Caller | None = None) -> Found:
         seq, ino = seq_and_ino(node)
         row = self._engine.at(seq).inode(ino) if seq <= self._engine.last_seq else None
         if row is None or row.is_dir != (node >> CLASS_SHIFT == PAST_FOLDER):
             raise refuse(errno.ESTALE)
-        return Found(node, row, fixed=True)
+        return Found(node, row, fixed=self._fixed)
 
-    def lookup(self, folder: int, name: bytes) -> Found:
+    def lookup(self, folder: int, name: bytes, caller: Caller | None = None) -> Found:
         seq, ino = seq_and_ino(folder)
         moment = self._engine.at(seq)
         entry = moment.entry(ino, name)
-        return Found(0, None, fixed=True) if entry is None else self._folder_or_file(moment, entry.ino)
+        return Found(0, None, fixed=self._fixed) if entry is None else self._folder_or_file(moment, entry.ino)
 
     def prepare_listing(self, folder: int) -> Iterator[None]:
         if folder in self._listings:
@@ -85,13 +91,15 @@ class PastTree:
         if after < PARENT_COOKIE:
             assert here.row is not None
             above = self._parent_of_moments if ino == ROOT_INO else past_folder(seq, here.row.parent)
-            yield Listed(b"..", Found(above, here.row, fixed=True), PARENT_COOKIE)
+            yield Listed(b"..", Found(above, here.row, fixed=self._fixed), PARENT_COOKIE)
         opened = self._listings.get(handle)
-        for child in opened[1] if opened is not None else self._children(handle):
-            if child.cookie > after:
-                yield Listed(child.name, self._folder_or_file(moment, child.ino), child.cookie)
+        children = opened[1] if opened is not None else self._children(handle)
+        # A search, as small reads of a large folder ask thousands of times.
+        for place in range(bisect_right(children, after, key=attrgetter("cookie")), len(children)):
+            child = children[place]
+            yield Listed(child.name, self._folder_or_file(moment, child.ino), child.cookie)
 
-    def open_for_reading(self, node: int) -> Opened:
+    def open_for_reading(self, node: int, caller: Caller | None = None) -> Opened:
         return Opened(node, direct=False)
 
     def read(self, handle: int, offset: int, length: int) -> bytes | memoryview:
@@ -110,11 +118,15 @@ class PastTree:
             raise refuse(errno.EINVAL)
         return row.target
 
+    def prepare_xattr(self, node: int, name: bytes) -> Iterator[None]:
+        seq, ino = seq_and_ino(node)
+        return prepare_computed(self._digests, self._engine.at(seq), ino, name)
+
     def xattr(self, node: int, name: bytes) -> bytes:
         seq, ino = seq_and_ino(node)
         moment = self._engine.at(seq)
         if name.startswith(COMPUTED_XATTRS):
-            return computed_xattr(self._engine, moment, ino, name, shown=seq)
+            return computed_xattr(self._engine, self._digests, moment, ino, name, shown=seq)
         value = moment.xattr(ino, name)
         if value is None:
             raise refuse(errno.ENODATA)

@@ -1,172 +1,224 @@
-"""What is computed: the mount's root, `history/` with its links, `status/`."""
+"""The part of the tree that is computed: the views' root with its texts, `history/`, `events/`, `status/`."""
 
 from __future__ import annotations
 
 import errno
-import stat
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
 
-from lighthousefs.domain.state import Inode
+from lighthousefs.domain.permission import PastRule
 from lighthousefs.engine.engine import Engine
-from lighthousefs.engine.moments import resolve
 from lighthousefs.ids import ROOT_INO
-from lighthousefs.namespace.found import Found, Listed, Opened, refuse, synthetic_row
+from lighthousefs.layout import VIEWS_NAME, Layout
+from lighthousefs.namespace.computed import agent_and_session, is_hash
+from lighthousefs.namespace.digests import Digests
+from lighthousefs.namespace.found import COMPUTED_XATTRS, Caller, Found, Listed, Opened, refuse
+from lighthousefs.namespace.items import (
+    CallersText,
+    CallersTextItem,
+    FixedFolder,
+    FolderItem,
+    Item,
+    Owner,
+    Reading,
+    Text,
+    TextItem,
+)
+from lighthousefs.namespace.moments import HISTORY, HistoryFolder
 from lighthousefs.namespace.nodes import ROOT_NODE, computed, text_handle, text_handle_tag
 from lighthousefs.namespace.past import SELF_COOKIE, PastTree
-from lighthousefs.views.when import AtSeq, When, parse
+from lighthousefs.namespace.runs import EventsFolder, Line, RunFile
 
-_LINKS_REMEMBERED_MAX = 65_536
-HISTORY = computed(b"history")
+_REMEMBERED_MAX = 65_536
 STATUS = computed(b"status")
-
-
-class Text(NamedTuple):
-    """A file whose text is computed; a `fixed` one never changes while this daemon lives."""
-
-    render: Callable[[], bytes]
-    fixed: bool
-
-
-class Owner(NamedTuple):
-    """Whose the synthetic files are, and their time in ns: the daemon's user, and its start."""
-
-    uid: int
-    gid: int
-    time: int
+_VIEWS = computed(VIEWS_NAME.encode())
 
 
 class SyntheticTree:
-    """`texts` by path from the mount's root; one level of folders, of which `history` is a part of its own."""
+    """`texts` by path from the views' root, those of `status/` among them; `line` writes an event for `events/`."""
 
-    def __init__(self, engine: Engine, texts: Mapping[bytes, Text], owner: Owner) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        texts: Mapping[bytes, Text | CallersText],
+        owner: Owner,
+        rule: PastRule,
+        line: Line,
+        digests: Digests,
+        layout: Layout,
+    ) -> None:
         self._engine = engine
-        self._owner = owner
-        self.past = PastTree(engine, parent_of_moments=HISTORY)
-        self._texts = {computed(path): text for path, text in texts.items()}
-        self._by_tag = {text_handle_tag(node, of_node=True): node for node in self._texts}
-        names = {path: computed(path) for path in texts}
-        self._folders: dict[int, dict[bytes, int]] = {
-            STATUS: {path.partition(b"/")[2]: node for path, node in names.items() if path.startswith(b"status/")},
-            HISTORY: {},
+        self.root = ROOT_NODE if layout is Layout.VIEWS else _VIEWS
+        self._above = ROOT_NODE if layout is Layout.VIEWS else ROOT_INO
+        self._has_current = layout is Layout.VIEWS
+        self.past = PastTree(engine, parent_of_moments=HISTORY, digests=digests, is_closed=rule.past == "owner")
+        made = {path: _text_item(path, text, owner) for path, text in texts.items()}
+        in_status = {path.partition(b"/")[2]: item for path, item in made.items() if path.startswith(b"status/")}
+        self._events = EventsFolder(owner, rule.auditors, engine, line)
+        in_root: dict[bytes, Item] = {path: item for path, item in made.items() if b"/" not in path}
+        in_root |= {
+            b"events": self._events,
+            b"history": HistoryFolder(owner, rule, engine, self.past),
+            b"status": FixedFolder(STATUS, owner, in_status),
         }
-        self._folders[ROOT_NODE] = {path: node for path, node in names.items() if b"/" not in path} | {
-            b"current": int(ROOT_INO),
-            b"history": HISTORY,
-            b"status": STATUS,
-        }
-        # A link's node is a hash of its name, so the name must be remembered; ESTALE makes the kernel look it up anew.
-        self._links: OrderedDict[int, bytes] = OrderedDict()
-        self._opened: dict[int, bytes] = {}
+        root = FixedFolder(self.root, owner, in_root, newest=lambda: engine.last_seq)
+        self._items: dict[int, Item] = {item.node: item for item in (root, *made.values(), *in_root.values())}
+        self._by_tag = {text_handle_tag(item.node, of_node=True): item for item in self._items.values()}
+        # A node is a hash of a path, so what stands there must be remembered; ESTALE makes the kernel look it up anew.
+        self._remembered: OrderedDict[int, Item] = OrderedDict()
+        self._readings: dict[int, Reading] = {}
+        self._listings: dict[int, tuple[FolderItem, list[bytes]]] = {}
         self._counter = 0
 
-    def find(self, node: int) -> Found:
-        if node in self._folders:
-            return Found(
-                node, self._row(stat.S_IFDIR | 0o555, size=4096, links=2 + len(self._folders[node])), fixed=True
-            )
-        text = self._texts.get(node)
-        if text is not None:
-            return Found(node, self._row(stat.S_IFREG | 0o444, size=len(text.render())), fixed=text.fixed)
-        return self._link(self._name_of(node))
+    def _item(self, node: int) -> Item:
+        item = self._items.get(node)
+        if item is None:
+            item = self._remembered.get(node)
+            if item is None:
+                raise refuse(errno.ESTALE)
+            self._remembered.move_to_end(node)
+        return item
 
-    def _row(self, mode: int, *, size: int, links: int = 1) -> Inode:
-        owner = self._owner
-        return synthetic_row(mode, size=size, time=owner.time, uid=owner.uid, gid=owner.gid, links=links)
-
-    def lookup(self, folder: int, name: bytes) -> Found:
-        if folder == HISTORY:
-            return self._moment(name)
-        names = self._folders.get(folder)
-        if names is None:
+    def _folder(self, node: int) -> FolderItem:
+        item = self._item(node)
+        if not isinstance(item, FolderItem):
             raise refuse(errno.ENOTDIR)
-        node = names.get(name)
-        if node is None:
-            return Found(0, None, fixed=False)
-        if node == ROOT_INO:
-            return Found(node, self._engine.state.inode(node), fixed=True)
-        return self.find(node)
+        return item
 
-    def _moment(self, name: bytes) -> Found:
-        when = parse(name)
-        seq = None if when is None else resolve(self._engine, when)
-        if seq is None:
-            return Found(0, None, fixed=False)
-        if isinstance(when, AtSeq):
-            return self.past.moment(seq)._replace(fixed=False)
-        self._links[computed(b"history/" + name)] = name
-        if len(self._links) > _LINKS_REMEMBERED_MAX:
-            self._links.popitem(last=False)
-        return self._link(name)
+    def _child(self, folder: FolderItem, name: bytes, caller: Caller | None) -> Item | Found | None:
+        if name == b"current" and folder.node == self.root and self._has_current:
+            return Found(ROOT_INO, self._engine.state.inode(ROOT_INO), fixed=True)
+        child = folder.child(name, caller)
+        if isinstance(child, Item) and child.node not in self._items:
+            self._remembered[child.node] = child
+            if len(self._remembered) > _REMEMBERED_MAX:
+                self._remembered.popitem(last=False)
+        return child
 
-    def _link(self, name: bytes) -> Found:
-        row = self._row(stat.S_IFLNK | 0o777, size=len(self._target(name)))
-        return Found(computed(b"history/" + name), row, fixed=False)
+    # Work to be done first, in slices
 
-    def _target(self, name: bytes) -> bytes:
-        when: When | None = parse(name)
-        seq = None if when is None else resolve(self._engine, when)
-        if seq is None:
-            raise refuse(errno.ENOENT)
-        return b"@%d" % seq
+    def prepare_find(self, node: int) -> Iterator[None]:
+        return self._item(node).prepare()
 
-    def _name_of(self, node: int) -> bytes:
-        name = self._links.get(node)
-        if name is None:
-            raise refuse(errno.ESTALE)
-        self._links.move_to_end(node)
-        return name
+    def prepare_lookup(self, folder: int, name: bytes) -> Iterator[None]:
+        child = self._child(self._folder(folder), name, None)
+        return child.prepare() if isinstance(child, Item) else iter(())
 
-    def readlink(self, node: int) -> bytes:
-        if node in self._folders or node in self._texts:
-            raise refuse(errno.EINVAL)
-        return self._target(self._name_of(node))
+    def prepare_read(self, handle: int, offset: int, length: int) -> Iterator[None]:
+        return self._reading(handle).prepare(offset, length)
 
     def prepare_listing(self, folder: int) -> Iterator[None]:
         return iter(())
 
+    def prepare_xattr(self, node: int, name: bytes) -> Iterator[None]:
+        item = self._item(node)
+        if isinstance(item, RunFile):
+            return item.prepare_digest() if is_hash(name) else item.prepare()
+        return iter(())
+
+    # Looking
+
+    def find(self, node: int, caller: Caller | None = None) -> Found:
+        return self._item(node).found(caller)
+
+    def lookup(self, folder: int, name: bytes, caller: Caller | None = None) -> Found:
+        child = self._child(self._folder(folder), name, caller)
+        if child is None:
+            return Found(0, None, fixed=False)
+        return child.found(caller) if isinstance(child, Item) else child
+
+    def readlink(self, node: int) -> bytes:
+        return self._item(node).target()
+
     def open_folder(self, folder: int) -> int:
-        if folder not in self._folders:
-            raise refuse(errno.ENOTDIR)
-        return folder
+        item = self._folder(folder)
+        self._counter += 1
+        handle = text_handle(folder, self._counter)
+        self._listings[handle] = item, self._names(item)
+        return handle
+
+    def _names(self, folder: FolderItem) -> list[bytes]:
+        names = folder.names()
+        return sorted([*names, b"current"]) if folder.node == self.root and self._has_current else names
+
+    def _opened_folder(self, handle: int) -> tuple[FolderItem, list[bytes]]:
+        opened = self._listings.get(handle)
+        if opened is None:
+            # Opened by an earlier process.
+            item = self._by_tag.get(text_handle_tag(handle, of_node=False))
+            if not isinstance(item, FolderItem):
+                raise refuse(errno.EBADF)
+            opened = self._listings[handle] = item, self._names(item)
+        return opened
 
     def close_folder(self, handle: int) -> None:
-        """A synthetic folder's handle remembers nothing."""
+        self._listings.pop(handle, None)
 
     def listing(self, handle: int, after: int) -> Iterator[Listed]:
-        here = self.find(handle)
-        above = Found(ROOT_NODE, here.row, fixed=True)
-        entries = [(b".", here), (b"..", above)]
-        entries += [(name, self.lookup(handle, name)) for name in sorted(self._folders[handle])]
-        for cookie, (name, found) in enumerate(entries, SELF_COOKIE):
-            if cookie > after:
+        folder, names = self._opened_folder(handle)
+        here = folder.found(None)
+        above = self._above if folder.node == self.root else self.root
+        if after < SELF_COOKIE:
+            yield Listed(b".", here, SELF_COOKIE)
+        if after < SELF_COOKIE + 1:
+            yield Listed(b"..", Found(above, here.row, fixed=True), SELF_COOKIE + 1)
+        first = SELF_COOKIE + 2
+        for cookie, name in enumerate(names[max(after + 1 - first, 0) :], max(after + 1, first)):
+            found = self.lookup(folder.node, name)
+            if found.row is not None:
                 yield Listed(name, found, cookie)
 
-    def open_for_reading(self, node: int) -> Opened:
-        text = self._texts.get(node)
-        if text is None:
-            raise refuse(errno.EISDIR if node in self._folders else errno.ELOOP)
+    # Reading
+
+    def open_for_reading(self, node: int, caller: Caller | None = None) -> Opened:
+        item = self._item(node)
+        reading = item.open(caller)
         self._counter += 1
         handle = text_handle(node, self._counter)
-        self._opened[handle] = text.render()
-        return Opened(handle, direct=not text.fixed)
+        self._readings[handle] = reading
+        return Opened(handle, direct=not item.fixed)
+
+    def _reading(self, handle: int) -> Reading:
+        reading = self._readings.get(handle)
+        if reading is None:
+            # Opened by an earlier process: what is said now is as good.
+            tag = text_handle_tag(handle, of_node=False)
+            item = self._by_tag.get(tag)
+            if item is None:
+                item = self._events.by_tag(lambda node: text_handle_tag(node, of_node=True) == tag)
+            reading = self._readings[handle] = item.open(None)
+        return reading
 
     def read(self, handle: int, offset: int, length: int) -> bytes | memoryview:
-        text = self._opened.get(handle)
-        if text is None:
-            # Opened by an earlier process: what is said now is as good.
-            node = self._by_tag.get(text_handle_tag(handle, of_node=False))
-            if node is None:
-                raise refuse(errno.EBADF)
-            text = self._opened[handle] = self._texts[node].render()
-        return text[offset : offset + length]
+        return self._reading(handle).read(offset, length)
 
     def close(self, handle: int) -> None:
-        self._opened.pop(handle, None)
+        self._readings.pop(handle, None)
+
+    # Extended attributes
 
     def xattr(self, node: int, name: bytes) -> bytes:
-        raise refuse(errno.ENODATA)
+        """`last_event` where a view shows an event; of a file whatever there is to tell."""
+        item = self._item(node)
+        what = name[len(COMPUTED_XATTRS) :] if name.startswith(COMPUTED_XATTRS) else b""
+        seq = item.shown()
+        answer: bytes | None = None
+        if what == b"hash":
+            answer = item.digest()
+        elif isinstance(item, FolderItem):
+            answer = b"%d" % seq if seq is not None and what == b"last_event" else None
+        elif seq is not None and what in (b"event", b"version"):
+            answer = b"%d" % seq
+        elif seq is not None:
+            answer = agent_and_session(self._engine, seq).get(what)
+        if answer is None:
+            raise refuse(errno.ENODATA)
+        return answer
 
     def xattrs(self, node: int) -> list[bytes]:
         return []
+
+
+def _text_item(path: bytes, text: Text | CallersText, owner: Owner) -> Item:
+    node = computed(path)
+    return TextItem(node, owner, text) if isinstance(text, Text) else CallersTextItem(node, owner, text)

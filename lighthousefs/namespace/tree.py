@@ -2,28 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import errno
+from collections.abc import Iterator, Mapping
 
+from lighthousefs.domain import acl
+from lighthousefs.domain.permission import PastRule
 from lighthousefs.engine.engine import Engine
-from lighthousefs.namespace.found import Part, read_only
+from lighthousefs.errors import Refused
+from lighthousefs.layout import Layout
+from lighthousefs.namespace.callers import Callers
+from lighthousefs.namespace.computed import OF_CALLER
+from lighthousefs.namespace.digests import Digests
+from lighthousefs.namespace.found import COMPUTED_XATTRS, Caller, Part, read_only, refuse
+from lighthousefs.namespace.items import CallersText, Owner, Text
 from lighthousefs.namespace.live import LiveTree
-from lighthousefs.namespace.nodes import CLASS_SHIFT, LIVE, ROOT_NODE
-from lighthousefs.namespace.synthetic import Owner, SyntheticTree, Text
+from lighthousefs.namespace.nodes import CLASS_SHIFT, LIVE, PAST_FILE, PAST_FOLDER, ROOT_NODE
+from lighthousefs.namespace.project import ProjectTree
+from lighthousefs.namespace.runs import Line
+from lighthousefs.namespace.standings import Standings
+from lighthousefs.namespace.synthetic import SyntheticTree
+from lighthousefs.processes import credentials
+
+_TRUSTED = b"trusted."
+_NAMESPACES = (b"user.", _TRUSTED, b"security.")
+_OF_THE_PAST = (PAST_FILE, PAST_FOLDER)
 
 
 class Tree:
-    """`live` takes changes; `of(node)` is the part that answers for a node, or for a handle."""
+    """`live` takes changes; `of(node)` is the part that answers for a node, or for a handle.
 
-    def __init__(self, engine: Engine, texts: Mapping[bytes, Text], owner: Owner) -> None:
+    `source` is what the mount is called in the kernel's table. With `acls` access control lists are kept and followed.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        texts: Mapping[bytes, Text],
+        owner: Owner,
+        rule: PastRule,
+        *,
+        line: Line,
+        source: str,
+        acls: bool = False,
+        layout: Layout = Layout.VIEWS,
+    ) -> None:
         self.engine = engine
-        self.live = LiveTree(engine)
-        synthetic = SyntheticTree(engine, texts, owner)
-        self._synthetic: Part = synthetic
-        self._parts: tuple[Part, ...] = (self.live, synthetic.past, synthetic.past, synthetic)
+        self.callers = Callers(engine)
+        self.layout = layout
+        of_caller: dict[bytes, Text | CallersText] = {
+            b"status/whoami": CallersText(lambda caller: f"{self.callers.agent(caller)}\n".encode()),
+            b"status/last-error": CallersText(self._last_error),
+        }
+        digests = Digests(engine)
+        self.synthetic = SyntheticTree(engine, of_caller | dict(texts), owner, rule, line, digests, layout)
+        standings = Standings(source)
+        self.live: LiveTree = (
+            LiveTree(engine, standings, digests, acls=acls)
+            if layout is Layout.VIEWS
+            else ProjectTree(engine, standings, digests, self.synthetic, acls=acls)
+        )
+        self._acls = acls
+        self._rule = rule
+        self._is_closed = rule.past == "owner"
+        past: Part = self.synthetic.past
+        self._parts: tuple[Part, ...] = (self.live, past, past, self.synthetic)
+
+    def _last_error(self, caller: Caller) -> bytes:
+        said = self.callers.last_error(caller)
+        return f"{said}\n".encode() if said else b""
 
     def of(self, node: int) -> Part:
         """The part that answers for `node`."""
-        return self._synthetic if node == ROOT_NODE else self._parts[node >> CLASS_SHIFT]
+        return self.synthetic if node == ROOT_NODE else self._parts[node >> CLASS_SHIFT]
+
+    def require_open(self, node: int, uid: int, gid: int, pid: int) -> None:
+        """Raises Refused (EACCES) if `node` is of the past, and that is closed to a caller who is about to look further.
+
+        The mode of `history/` tells the kernel so; but in a folder of the past they may stand all the same, by a bind mount
+        or a descriptor that was handed to them.
+        """
+        if not self._is_closed or node >> CLASS_SHIFT not in _OF_THE_PAST or self._rule.lets(uid, (gid,)):
+            return
+        known = credentials(pid)
+        if known is None or not self._rule.lets(uid, known.groups):
+            raise refuse(errno.EACCES)
 
     def changeable(self, *nodes: int) -> LiveTree:
         """The live tree, if all `nodes` are in it.
@@ -34,3 +96,41 @@ class Tree:
             if node == ROOT_NODE or node >> CLASS_SHIFT != LIVE:
                 raise read_only()
         return self.live
+
+    # Extended attributes: which there can be is the same everywhere.
+
+    def prepare_xattr(self, node: int, name: bytes) -> Iterator[None]:
+        """Work before `xattr`, in slices."""
+        return self.of(node).prepare_xattr(node, name) if name.startswith(COMPUTED_XATTRS) else iter(())
+
+    def xattr(self, node: int, name: bytes, caller: Caller) -> bytes:
+        self._require_namespace(name)
+        part = self.of(node)
+        if name in OF_CALLER:
+            row = part.find(node, caller).row
+            if row is None or not row.is_dir:
+                raise refuse(errno.ENODATA)
+            said = self.callers.agent(caller) if name == OF_CALLER[0] else self.callers.last_error(caller)
+            return said.encode()
+        return part.xattr(node, name)
+
+    def xattrs(self, node: int, uid: int) -> list[bytes]:
+        """What `uid` is told of: what only root may read is not listed for others, and no list that is not followed."""
+        names = self.of(node).xattrs(node)
+        if not self._acls:
+            names = [name for name in names if name not in acl.NAMES]
+        return names if uid == 0 else [name for name in names if not name.startswith(_TRUSTED)]
+
+    def changeable_xattr(self, node: int, name: bytes) -> LiveTree:
+        """The live tree, if the node is in it and can have such an attribute. Raises Refused (EROFS, EOPNOTSUPP, EPERM)."""
+        live = self.changeable(node)
+        self._require_namespace(name)
+        if name.startswith(COMPUTED_XATTRS):
+            raise Refused(errno.EPERM, "user.lighthouse.* is computed: it can neither be set nor removed")
+        return live
+
+    def _require_namespace(self, name: bytes) -> None:
+        if not name.startswith(_NAMESPACES) and not (self._acls and name in acl.NAMES):
+            raise refuse(errno.EOPNOTSUPP)
+        if name in _NAMESPACES:
+            raise refuse(errno.EINVAL)

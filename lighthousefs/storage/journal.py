@@ -25,6 +25,7 @@ from lighthousefs.storage.record import (
     Buffer,
     Encoder,
     Payload,
+    Reference,
     frame_events,
     position,
     record_bytes,
@@ -57,8 +58,8 @@ class Tail(NamedTuple):
 
 
 class Appended(NamedTuple):
-    """Where an append went: (segment, offset of the contents) of each payload, the position behind it, and the number
-    of its last record. Position and number are what a later scan starts from."""
+    """Where an append went: (segment, offset of the contents) of each payload that is no reference, the position behind it,
+    and the number of its last record. Position and number are what a later scan starts from."""
 
     places: list[tuple[int, int]]
     end: int
@@ -237,7 +238,7 @@ class Journal:
         return sum(self._sizes.values()) + self._offset
 
     def append(
-        self, payloads: Sequence[Payload], first_seq: int, log_time_ns: int, events: Sequence[bytes]
+        self, payloads: Sequence[Payload | Reference], first_seq: int, log_time_ns: int, events: Sequence[bytes]
     ) -> Appended:
         """Writes the payloads and then one event record, so that all of it is there after a kill or none.
 
@@ -252,6 +253,9 @@ class Journal:
         writing = _Writing(self._segment, self._descriptor, self._offset, self._capacity, self._number)
         try:
             for payload in payloads:
+                if isinstance(payload, Reference):
+                    self._refer(writing, payload)
+                    continue
                 meta_len = PAYLOAD_META_BYTES + 8 * len(payload[3])
                 size = record_bytes(meta_len, len(payload[1]))
                 if writing.offset + size > writing.capacity:
@@ -278,6 +282,16 @@ class Journal:
         if self._wants_zeros:
             self._zero_ahead()
         return Appended(places, self._position, self._number)
+
+    def _refer(self, writing: _Writing, reference: Reference) -> None:
+        size = record_bytes(reference.meta_bytes, 0)
+        if writing.offset + size > writing.capacity:
+            self._make_room(writing, size)
+        writing.number += 1
+        writing.pending += self._encoder.reference(
+            writing.segment, writing.offset, writing.number, self._synced, reference
+        )
+        writing.offset += size
 
     def _make_room(self, writing: _Writing, size: int) -> None:
         """A new segment, or a larger one: one that holds nothing yet grows to hold an oversized record."""

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lighthousefs.errors import Unusable
+from lighthousefs.errors import InUse, Unusable
 
 LOCK_TEXT = "lock"
 LOCK_TEXT_BYTES_MAX = 1 << 16
@@ -197,14 +197,14 @@ def _told(folder: Path) -> Holder | None:
         return None
 
 
-def _in_use(folder: Path, holder: Holder | None) -> Unusable:
+def _in_use(folder: Path, holder: Holder | None) -> InUse:
     if holder is None:
         # It went while it was looked for.
-        return Unusable(f"{folder} was in use a moment ago", "try again")
+        return InUse(f"{folder} was in use a moment ago", "try again")
     who = "a process that cannot be named" if holder.pid is None else f"pid {holder.pid}"
     if holder.mount_point is None:
-        return Unusable(f"{folder} is in use by {who}", "try again when it has ended")
-    return Unusable(
+        return InUse(f"{folder} is in use by {who}", "try again when it has ended")
+    return InUse(
         f"{folder} is in use by {who}, mounted at {holder.mount_point}",
         f"use it there, or first: lighthousefs unmount {shlex.quote(str(holder.mount_point))}",
     )

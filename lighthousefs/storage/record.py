@@ -5,7 +5,7 @@ All integers are little-endian. A record begins at a multiple of 8 and is
     header (48) | meta (meta_len) | data (data_len) | zeros up to the next multiple of 8
 
     header   0  magic         4 bytes  F5 9E 1C A7: F5 occurs in no UTF-8 text, and the four are no number in use
-             4  kind          u8       1 segment, 2 payload, 3 event; 4 (reference) and 5 (derived payload) are reserved
+             4  kind          u8       1 segment, 2 payload, 3 event, 4 reference; 5 (derived payload) is reserved
              5  lane          u8       0: events and their payloads
              6  codec         u8       0: data is stored as it is
              7  version       u8       1
@@ -25,10 +25,13 @@ A position is segment << 32 | offset, so positions compare as numbers. Data has 
              no data; the first record of every file, at offset 0
     payload  payload id u64 (seq << 12 | index) | digest algorithm u8 (1: BLAKE3-256), 3 zeros | count of sums u32 |
              digest 32 | one xxh3-64 u64 for each 64 KiB block of the data, the last block may be shorter
+    reference  payload id u64 | digest algorithm u8, 3 zeros | count of extents u32 | digest 32 | length u32, 4 zeros |
+             extents: payload u64, offset u32, length u32. No data: the contents are those parts of older payloads, one
+             behind the other
     event    first seq u64 | log time i64 (ns) | count u32, 4 zeros | xxh3-64 u64 of the data
              data: each event's length u32, then its bytes; count of them, with the seqs from first seq on
 
-Payload records come before the event record that owns them, and count only once that record is complete.
+Payload and reference records come before the event record that owns them, and count only once that record is complete.
 """
 
 from __future__ import annotations
@@ -49,7 +52,8 @@ VERSION: Final = 1
 SEGMENT: Final = 1
 PAYLOAD: Final = 2
 EVENT: Final = 3
-KINDS: Final = (SEGMENT, PAYLOAD, EVENT)
+REFERENCE: Final = 4
+KINDS: Final = (SEGMENT, PAYLOAD, EVENT, REFERENCE)
 DIGEST_BLAKE3: Final = 1
 
 ALIGNMENT: Final = 8
@@ -60,11 +64,14 @@ PAYLOAD_BYTES_MAX: Final = 8 * 1024 * 1024
 _HEADER = struct.Struct("<4sBBBBHHIIIQQQ")
 _SEGMENT_META = struct.Struct("<16sB3xIQQ")
 _PAYLOAD_META = struct.Struct("<QB3xI32s")
+_REFERENCE_META = struct.Struct("<QB3xI32sI4x")
+_REFERENCE_EXTENT = struct.Struct("<QII")
 _EVENT_META = struct.Struct("<QqI4xQ")
 # Header without its check, together with the meta, packed by one call: these two are on the path of every write.
 _PREFIX = struct.Struct("<4sBBBBHH")
 _SEGMENT_CHECKED = struct.Struct("<12sIIIQQ16sB3xIQQ")
 _PAYLOAD_CHECKED = struct.Struct("<12sIIIQQQB3xI32s")
+_REFERENCE_CHECKED = struct.Struct("<12sIIIQQQB3xI32sI4x")
 _EVENT_CHECKED = struct.Struct("<12sIIIQQQqI4xQ")
 _PLACE = struct.Struct("<II")
 _U32 = struct.Struct("<I")
@@ -82,6 +89,27 @@ assert PAYLOAD_META_BYTES + _SUMS[-1].size <= META_BYTES_MAX
 
 Payload = tuple[int, Buffer, bytes, Sequence[int]]
 """What is appended: payload id, contents, their digest, one xxh3-64 for each 64 KiB block."""
+
+
+class Extent(NamedTuple):
+    """`length` bytes at `offset` of an older payload."""
+
+    payload_id: int
+    offset: int
+    length: int
+
+
+class Reference(NamedTuple):
+    """Contents that were stored before: the payload is `length` bytes, made of parts of older ones."""
+
+    payload_id: int
+    digest: bytes
+    length: int
+    extents: tuple[Extent, ...]
+
+    @property
+    def meta_bytes(self) -> int:
+        return _REFERENCE_META.size + len(self.extents) * _REFERENCE_EXTENT.size
 
 
 class Header(NamedTuple):
@@ -210,6 +238,28 @@ class Encoder:
         unaligned = data_len % ALIGNMENT
         return [head, data, _PADDING[ALIGNMENT - unaligned]] if unaligned else [head, data]
 
+    def reference(
+        self, segment: int, offset: int, number: int, known_synced: int, reference: Reference
+    ) -> list[Buffer]:
+        """ValueError: a digest that is not 32 bytes, or extents that are not as long as the payload."""
+        payload_id, digest, length, extents = reference
+        if len(digest) != 32 or sum(extent.length for extent in extents) != length:
+            raise ValueError(f"payload {payload_id}: a reference of {length} bytes, digest of {len(digest)}, {extents}")
+        checked = _REFERENCE_CHECKED.pack(
+            self._prefix(REFERENCE, reference.meta_bytes),
+            segment,
+            offset,
+            0,
+            number,
+            known_synced,
+            payload_id,
+            DIGEST_BLAKE3,
+            len(extents),
+            digest,
+            length,
+        )
+        return [self._with_check(checked + b"".join(_REFERENCE_EXTENT.pack(*extent) for extent in extents))]
+
     def event(
         self,
         segment: int,
@@ -295,11 +345,31 @@ def decode_payload_meta(buffer: bytes, at: int, header: Header) -> PayloadMeta |
     payload_id, algorithm, count, digest = _PAYLOAD_META.unpack_from(buffer, at)
     if header.meta_len != PAYLOAD_META_BYTES + 8 * count or count != -(-header.data_len // BLOCK_BYTES):
         return None
+    _require_digest(payload_id, algorithm)
+    sums = struct.unpack_from(f"<{count}Q", buffer, at + PAYLOAD_META_BYTES)
+    return PayloadMeta(payload_id, digest, sums)
+
+
+def decode_reference_meta(buffer: bytes, at: int, header: Header) -> Reference | None:
+    """None if its lengths contradict each other. FormatError: an unknown digest algorithm."""
+    if header.meta_len < _REFERENCE_META.size or header.data_len:
+        return None
+    payload_id, algorithm, count, digest, length = _REFERENCE_META.unpack_from(buffer, at)
+    if header.meta_len != _REFERENCE_META.size + count * _REFERENCE_EXTENT.size:
+        return None
+    _require_digest(payload_id, algorithm)
+    begin = at + _REFERENCE_META.size
+    stored = buffer[begin : begin + count * _REFERENCE_EXTENT.size]
+    extents = tuple(Extent(*extent) for extent in _REFERENCE_EXTENT.iter_unpack(stored))
+    if sum(extent.length for extent in extents) != length:
+        return None
+    return Reference(payload_id, digest, length, extents)
+
+
+def _require_digest(payload_id: int, algorithm: int) -> None:
     if algorithm != DIGEST_BLAKE3:
         known = f"this version of lighthousefs knows {DIGEST_BLAKE3}"
         raise FormatError(f"payload {payload_id}: digest algorithm {algorithm}, but {known}")
-    sums = struct.unpack_from(f"<{count}Q", buffer, at + PAYLOAD_META_BYTES)
-    return PayloadMeta(payload_id, digest, sums)
 
 
 def decode_event_meta(buffer: bytes, at: int, header: Header) -> EventMeta | None:

@@ -31,15 +31,18 @@ from lighthousefs.storage.record import (
     MAGIC,
     META_BYTES_MAX,
     PAYLOAD,
+    REFERENCE,
     SEGMENT,
     SEGMENT_RECORD_BYTES,
     VERSION,
     Header,
+    Reference,
     SegmentMeta,
     check_seed,
     decode_event_meta,
     decode_header,
     decode_payload_meta,
+    decode_reference_meta,
     decode_segment_meta,
     is_own_place,
     position,
@@ -77,7 +80,7 @@ class Group(NamedTuple):
     first_seq: int
     log_time_ns: int
     events: list[bytes]
-    payloads: list[PayloadPlace]
+    payloads: list[PayloadPlace | Reference]
     end: int
     number: int
 
@@ -157,7 +160,7 @@ class Scan:
         self._verify_payloads = verify_payloads
         self._segments: list[int] = []
         self._kept = Tail(start, number, 0)
-        self._payloads: list[PayloadPlace] = []
+        self._payloads: list[PayloadPlace | Reference] = []
         self._verdict: Verdict | None = None
 
     @property
@@ -292,6 +295,9 @@ class Scan:
             elif header.kind == PAYLOAD:
                 self._payloads.append(self._payload(window, header, end))
                 self._number = header.number
+            elif header.kind == REFERENCE:
+                self._payloads.append(self._reference(window, header, end))
+                self._number = header.number
             else:
                 raise _BadPlace(segment, offset, "a segment record inside a segment")
             offset = end
@@ -349,6 +355,16 @@ class Scan:
             reason = "its padding is not zero"
         alone = segment == self._segments[-1] and (end >= window.size or window.only_zeros_from(end))
         raise _BadPlace(segment, offset, reason, proven_torn=alone)
+
+    def _reference(self, window: SegmentWindow, header: Header, end: int) -> Reference:
+        segment, offset = header.segment, header.offset
+        buffer, at = window.view(offset, _HEAD_BYTES_MAX)
+        meta = decode_reference_meta(buffer, at + HEADER_BYTES, header)
+        if meta is None:
+            raise _BadPlace(segment, offset, "its lengths contradict each other")
+        if end > window.size or any(buffer[at + HEADER_BYTES + header.meta_len : at + end - offset]):
+            raise _BadPlace(segment, offset, "the file ends inside it")
+        return meta
 
     def _sums_match(self, window: SegmentWindow, offset: int, length: int, sums: tuple[int, ...]) -> bool:
         for block, expected in enumerate(sums):

@@ -1,106 +1,75 @@
-"""Which stored bytes a file is made of: one row per (body, 64 KiB region).
+"""Which stored bytes a file is made of, now and at any event: the rows of its regions, put and read.
 
-A row is a header (since u64, end u32) and a stream of pieces of 16 bytes: start in the region u16, length - 1 u16, offset in
-the payload u32, payload u64, little-endian. Pieces of one row never overlap. A piece counts from the event that carried its
-payload on, so one that is put where nothing was is appended without decoding and leaves no past row; whatever cuts or
-replaces pieces moves the whole old row to the past and begins a new one (`since`). `end` is where the furthest piece ends.
-A shortened file leaves one row in `cuts`: pieces older than it do not count beyond its size.
+A shortened file leaves one row in `cuts`: pieces older than it do not count beyond its size; its region rows are cut when
+they are next written.
 """
 
 from __future__ import annotations
 
-from struct import Struct
-from typing import NamedTuple
+from collections.abc import Sequence
 
 from lighthousefs.domain.state import Inode
+from lighthousefs.errors import Damaged
 from lighthousefs.ids import PAYLOAD_INDEX_BITS
 from lighthousefs.limits import BLOCK_BYTES, SEQ_MAX
+from lighthousefs.tables import regions
 from lighthousefs.tables.kv import Kv
+from lighthousefs.tables.regions import HEADER, UNDO, Piece, Placed, Row
 from lighthousefs.tables.rows import SEQ
-from lighthousefs.tables.schema import BODY_KEY, BRANCH, Table, body_key, past_body_key
-
-HEADER = Struct("<QI")
-PIECE = Struct("<HHIQ")
-_HEADER_BYTES = HEADER.size
-_PIECE_BYTES = PIECE.size
+from lighthousefs.tables.schema import BODY_KEY, BODY_SEQ_KEY, BRANCH, Table, body_key, past_body_key
 
 
-class Piece(NamedTuple):
-    """`length` bytes at file offset `start` are those at `offset` of `payload`."""
-
-    start: int
-    length: int
-    offset: int
-    payload: int
-
-
-def place(kv: Kv, seq: int, inode: Inode, offset: int, length: int, payload: int) -> int:
-    """Put `length` bytes of `payload` at file offset `offset`; returns how many of them filled a hole."""
+def place(kv: Kv, seq: int, inode: Inode, offset: int, length: int, payload: int) -> Placed:
+    """Put `length` bytes of `payload` at file offset `offset`, from event `seq` on."""
     filled = done = 0
+    derived: list[Piece] = []
     while done < length:
         region, start = divmod(offset + done, BLOCK_BYTES)
         count = min(length - done, BLOCK_BYTES - start)
-        key = body_key(inode.body, region)
-        row = kv.get(Table.EXTENTS, key)
-        piece = PIECE.pack(start, count - 1, done, payload)
+        piece = Piece(start, count, done, payload)
+        row = kv.get(Table.EXTENTS, body_key(inode.body, region))
         if row is None:
-            kv.put(Table.EXTENTS, key, HEADER.pack(seq, start + count) + piece)
+            kv.put(Table.EXTENTS, body_key(inode.body, region), regions.pack(seq, 0, [piece]))
             filled += count
         else:
-            since, end = HEADER.unpack_from(row)
-            if start >= end and since >= inode.cut:
-                kv.put(Table.EXTENTS, key, HEADER.pack(since, start + count) + row[_HEADER_BYTES:] + piece)
+            since, end, _undos = HEADER.unpack_from(row)
+            if start >= end and since >= inode.cut and not regions.may_merge(row):
+                kv.put(Table.EXTENTS, body_key(inode.body, region), regions.append(row, piece))
                 filled += count
             else:
-                filled += _overlay(kv, seq, inode, region, row, Piece(start, count, done, payload))
+                added, run = _overlay(kv, seq, inode, region, row, piece, regions.derived_id(seq, len(derived)))
+                filled += added
+                if run is not None:
+                    derived.append(run._replace(start=region * BLOCK_BYTES + run.start))
         done += count
-    return filled
+    return Placed(filled, derived)
 
 
-def _overlay(kv: Kv, seq: int, inode: Inode, region: int, row: bytes, new: Piece) -> int:
-    """Put a piece among others of its region; `start` counts from the region's begin here."""
-    since, end = HEADER.unpack_from(row)
-    pieces = old = _unpack(row)
-    if since < inode.cut:
-        pieces = _clip(pieces, region * BLOCK_BYTES, _cuts(kv, inode.body, seq))
-    kept = _without(pieces, new.start, new.start + new.length)
-    overlapped = sum(piece.length for piece in pieces) - sum(piece.length for piece in kept)
-    if kept != old:
-        kv.put(Table.EXTENTS_PAST, past_body_key(inode.body, region, seq), row)
-        since = seq
-        end = max((piece.start + piece.length for piece in kept), default=0)
-    kept.append(new)
-    stream = b"".join(PIECE.pack(start, length - 1, offset, payload) for start, length, offset, payload in kept)
-    kv.put(Table.EXTENTS, body_key(inode.body, region), HEADER.pack(since, max(end, new.start + new.length)) + stream)
-    return new.length - overlapped
+def _overlay(
+    kv: Kv, seq: int, inode: Inode, region: int, row: bytes, new: Piece, derived_payload: int
+) -> tuple[int, Piece | None]:
+    """Put a piece among others of its region; returns how many of its bytes were a hole, and the derived piece it made."""
+    old = regions.unpack(row)
+    counted = old.pieces
+    if old.since < inode.cut:
+        counted = _clip(counted, region * BLOCK_BYTES, _cuts(kv, inode.body, seq))
+    kept = regions.without(counted, new.start, new.end)
+    overlapped = sum(piece.length for piece in counted) - sum(piece.length for piece in kept)
+    pieces = sorted([*kept, new])
+    run: list[Piece] = []
+    if len(pieces) >= regions.MERGED_PIECES_MIN:
+        pieces, run = regions.merged(pieces, new.start, derived_payload)
+    if run or kept != old.pieces:
+        regions.put_change(kv, seq, inode.body, region, old, pieces, run)
+    else:
+        kv.put(Table.EXTENTS, body_key(inode.body, region), regions.pack(old.since, old.undos, pieces))
+    made = Piece(run[0].start, run[-1].end - run[0].start, 0, derived_payload) if run else None
+    return new.length - overlapped, made
 
 
 def cut(kv: Kv, seq: int, body: int, size: int) -> None:
     """From event `seq` on older pieces count only below `size`."""
     kv.put(Table.CUTS, body_key(body, seq), SEQ.pack(size))
-
-
-def _unpack(row: bytes) -> list[Piece]:
-    return [
-        Piece(start, length + 1, offset, payload)
-        for start, length, offset, payload in PIECE.iter_unpack(row[_HEADER_BYTES:])
-    ]
-
-
-def _without(pieces: list[Piece], start: int, stop: int) -> list[Piece]:
-    """What is left of `pieces` outside [start, stop)."""
-    left = []
-    for piece in pieces:
-        end = piece.start + piece.length
-        if end <= start or piece.start >= stop:
-            left.append(piece)
-            continue
-        if piece.start < start:
-            left.append(piece._replace(length=start - piece.start))
-        if end > stop:
-            skipped = stop - piece.start
-            left.append(Piece(stop, end - stop, piece.offset + skipped, piece.payload))
-    return left
 
 
 def _cuts(kv: Kv, body: int, seq: int) -> list[tuple[int, int]]:
@@ -114,28 +83,80 @@ def _cuts(kv: Kv, body: int, seq: int) -> list[tuple[int, int]]:
     return found
 
 
-def _clip(pieces: list[Piece], base: int, cuts: list[tuple[int, int]]) -> list[Piece]:
+def _clip(pieces: Sequence[Piece], base: int, cuts: Sequence[tuple[int, int]]) -> list[Piece]:
     """Pieces without what a later cut took; `base` is the file offset that their `start` counts from."""
     clipped = []
     for piece in pieces:
-        carried = piece.payload >> PAYLOAD_INDEX_BITS
+        carried = piece.since
         limit = min((size for cut_seq, size in cuts if cut_seq > carried), default=None)
-        if limit is None or base + piece.start + piece.length <= limit:
+        if limit is None or base + piece.end <= limit:
             clipped.append(piece)
         elif base + piece.start < limit:
             clipped.append(piece._replace(length=limit - base - piece.start))
     return clipped
 
 
-def _row_at(kv: Kv, body: int, region: int, seq: int) -> bytes | None:
-    row = kv.get(Table.EXTENTS, body_key(body, region))
-    if row is not None and HEADER.unpack_from(row)[0] <= seq:
-        return row
-    found = kv.ceiling(Table.EXTENTS_PAST, past_body_key(body, region, seq + 1))
-    prefix = body_key(body, region)
-    if found is None or not found[0].startswith(prefix) or HEADER.unpack_from(found[1])[0] > seq:
+def row_at(kv: Kv, body: int, region: int, seq: int) -> Row | None:
+    """The region's row as of event `seq`, perhaps with pieces that came later without changing others; None if there was none.
+
+    Raises Damaged if the past rows lead nowhere.
+    """
+    live = kv.get(Table.EXTENTS, body_key(body, region))
+    if live is None:
         return None
-    return found[1]
+    if HEADER.unpack_from(live)[0] <= seq:
+        return regions.unpack(live)
+    undone: list[tuple[int, Row]] = []
+    base: Row | None = None
+    after = seq
+    while base is None:
+        found = kv.ceiling(Table.EXTENTS_PAST, past_body_key(body, region, after + 1))
+        if found is None or not found[0].startswith(body_key(body, region)):
+            if not undone:
+                return None
+            base = regions.unpack(live)
+            break
+        after = BODY_SEQ_KEY.unpack(found[0])[3]
+        row = regions.unpack(found[1])
+        if not undone and row.since > seq:
+            return None
+        if row.undos == UNDO:
+            undone.append((after, row))
+            if len(undone) > regions.UNDOS_MAX:
+                raise Damaged(f"extents_past of body {body} region {region}", f"too many undo records from {seq} on")
+        else:
+            base = row._replace(pieces=[piece for piece in row.pieces if piece.since < after])
+    for until, row in reversed(undone):
+        base = _taken_back(base, until, row)
+    return base
+
+
+def _taken_back(younger: Row, until: int, undo: Row) -> Row:
+    """The row before event `until`, from a younger one and what that event took away."""
+    gone = [piece for piece in undo.pieces if piece.since < until]
+    kept = [piece for piece in younger.pieces if piece.since < until]
+    for piece in gone:
+        kept = [left for left in kept if not piece.start <= left.start < piece.end]
+    return Row(undo.since, undo.end, 0, sorted([*kept, *gone]))
+
+
+def sources(kv: Kv, body: int, derived: Piece) -> list[Piece]:
+    """The pieces that a piece of a derived payload was made of, at their file offsets, clipped to it.
+
+    Raises Damaged if the past has them not.
+    """
+    region = derived.start // BLOCK_BYTES
+    base = region * BLOCK_BYTES
+    value = kv.get(Table.EXTENTS_PAST, past_body_key(body, region, derived.since))
+    if value is None:
+        raise Damaged(f"extents_past of body {body} region {region}", f"no row until event {derived.since}")
+    pieces: list[Piece] = []
+    for piece in sorted(regions.unpack_pieces(value), key=lambda piece: piece.payload):
+        pieces = regions.overlaid(pieces, piece._replace(start=base + piece.start))
+    found = regions.within(pieces, derived.start, derived.end)
+    if sum(piece.length for piece in found) != derived.length:
+        raise Damaged(f"extents_past of body {body} region {region}", f"the row until {derived.since} has too little")
+    return found
 
 
 def pieces(kv: Kv, inode: Inode, offset: int, length: int, seq: int = SEQ_MAX) -> list[Piece]:
@@ -150,14 +171,15 @@ def pieces(kv: Kv, inode: Inode, offset: int, length: int, seq: int = SEQ_MAX) -
     limit = (seq + 1) << PAYLOAD_INDEX_BITS
     for region in range(offset // BLOCK_BYTES, (stop + BLOCK_BYTES - 1) // BLOCK_BYTES):
         if seq == SEQ_MAX:
-            row = kv.get(Table.EXTENTS, BODY_KEY.pack(BRANCH, inode.body, region))
+            value = kv.get(Table.EXTENTS, BODY_KEY.pack(BRANCH, inode.body, region))
+            row = None if value is None else regions.unpack(value)
         else:
-            row = _row_at(kv, inode.body, region, seq)
+            row = row_at(kv, inode.body, region, seq)
         if row is None:
             continue
         base = region * BLOCK_BYTES
-        in_region = _unpack(row)
-        if inode.cut > HEADER.unpack_from(row)[0]:
+        in_region = row.pieces
+        if inode.cut > row.since:
             if cuts is None:
                 cuts = _cuts(kv, inode.body, seq)
             in_region = _clip(in_region, base, cuts)

@@ -12,6 +12,7 @@ from lighthousefs.domain.state import Entry, Inode
 from lighthousefs.ids import ROOT_INO
 from lighthousefs.tables import contents
 from lighthousefs.tables.kv import Kv
+from lighthousefs.tables.regions import Piece
 from lighthousefs.tables.rows import COOKIE, ENTRY, FOLDER_NOTE, SEQ, unpack_entry, unpack_inode
 from lighthousefs.tables.schema import (
     INO_KEY,
@@ -32,6 +33,8 @@ _VERSION_CLOSED = TYPE_CODES["version-closed"]
 SLICE_ROWS = 4096
 """Rows of a listing that are read in one go: some ms."""
 _PATH_DEPTH_MAX = 1 << 16
+FOREVER = (1 << 64) - 1
+"""Later than any event."""
 
 
 class Child(NamedTuple):
@@ -51,7 +54,7 @@ class Moment:
 
     def inode(self, ino: int) -> Inode | None:
         """The inode's row at this moment; of a folder also its times and link count then."""
-        row = self._inode_row(ino)
+        row = self.bare_inode(ino)
         if row is None or not row.is_dir:
             return row
         found = self.kv.floor(Table.BY_INODE, ino_seq_key(ino, self.seq))
@@ -60,17 +63,15 @@ class Moment:
         _code, mtime, ctime, nlink = FOLDER_NOTE.unpack(found[1])
         return row._replace(mtime=mtime, ctime=ctime, nlink=nlink)
 
-    def _inode_row(self, ino: int) -> Inode | None:
+    def bare_inode(self, ino: int) -> Inode | None:
+        """The same, but of a folder the times and the link count are not those of this moment."""
         value = self.kv.get(Table.INODES, ino_key(ino))
         if value is not None:
             row = unpack_inode(value)
             if row.since <= self.seq:
                 return row
-        found = self.kv.ceiling(Table.INODES_PAST, ino_seq_key(ino, self.seq + 1))
-        if found is None or not found[0].startswith(ino_key(ino)):
-            return None
-        row = unpack_inode(found[1])
-        return row if row.since <= self.seq else None
+        found = row_until(self.kv, ino, self.seq)
+        return found[0] if found is not None and found[0].since <= self.seq else None
 
     def entry(self, parent: int, name: bytes) -> Entry | None:
         """What stood at `name` in folder `parent`."""
@@ -173,7 +174,7 @@ class Moment:
                 names.add(key[len(prefix) : len(key) - tail])
         return sorted(name for name in names if self.xattr(ino, name) is not None)
 
-    def pieces(self, inode: Inode, offset: int, length: int) -> list[contents.Piece]:
+    def pieces(self, inode: Inode, offset: int, length: int) -> list[Piece]:
         """Where the bytes [offset, offset + length) of the file come from; holes are left out."""
         return contents.pieces(self.kv, inode, offset, min(length, inode.size - offset), self.seq)
 
@@ -181,7 +182,7 @@ class Moment:
         """A path of the inode from the project's root, without a leading slash; None if it is not there."""
         names: list[bytes] = []
         while ino != ROOT_INO:
-            row = self._inode_row(ino)
+            row = self.bare_inode(ino)
             if row is None or len(names) > _PATH_DEPTH_MAX:
                 return None
             names.append(row.name)
@@ -190,7 +191,7 @@ class Moment:
 
     def names(self, ino: int) -> list[tuple[int, bytes]]:
         """Every (parent, name) of the inode."""
-        row = self._inode_row(ino)
+        row = self.bare_inode(ino)
         if row is None or row.nlink == 0:
             return []
         found = {(row.parent, row.name)}
@@ -240,6 +241,27 @@ class Moment:
             if found[1][0] != skip or skip is None:
                 return at
             seq = at - 1
+
+
+def row_until(kv: Kv, ino: int, seq: int) -> tuple[Inode, int] | None:
+    """The first row of the inode that was true at event `seq` or later, and the event from which it was no more; None if
+    there is none. A row that is still true ends beyond all events."""
+    since, ends, after = None, FOREVER, seq
+    while (found := kv.ceiling(Table.INODES_PAST, ino_seq_key(ino, after + 1))) is not None:
+        if not found[0].startswith(ino_key(ino)):
+            break
+        after = int(INO_SEQ_KEY.unpack(found[0])[2])
+        ends = min(ends, after)
+        if len(found[1]) != SEQ.size:
+            row = unpack_inode(found[1])
+            return row if since is None else row._replace(since=since), ends
+        # The end of a version: what the row was else, the next one tells.
+        since = SEQ.unpack(found[1])[0] if since is None else since
+    value = kv.get(Table.INODES, ino_key(ino))
+    if value is None:
+        return None
+    row = unpack_inode(value)
+    return row if since is None else row._replace(since=since), ends
 
 
 def newest_page(kv: Kv, parent: int, after: int) -> Iterator[Child]:

@@ -48,18 +48,36 @@ class Postings:
 
     def seqs_down(self, number: int, before: int) -> Iterator[int]:
         """Seqs of `number` below `before`, newest first."""
+        while before > 0 and (row := self.row_down(number, before - 1)):
+            for seq in reversed(row):
+                if seq < before:
+                    yield seq
+            before = row[0]
+
+    def row_down(self, number: int, seq: int) -> list[int]:
+        """The row in which the newest seq of `number` up to `seq` stands, oldest first; empty if there is none."""
         self.flush()
-        while before > 0:
-            found = self._kv.floor(self._table, POSTING_KEY.pack(number, before - 1))
-            if found is None:
-                return
-            key_number, first = POSTING_KEY.unpack(found[0])
+        found = self._kv.floor(self._table, POSTING_KEY.pack(number, seq))
+        if found is None:
+            return []
+        key_number, first = POSTING_KEY.unpack(found[0])
+        return [] if key_number != number else [first + distance for (distance,) in _DISTANCE.iter_unpack(found[1])]
+
+    def seqs_up(self, number: int, first: int) -> Iterator[int]:
+        """Seqs of `number` from `first` on, oldest first. The index may grow meanwhile."""
+        self.flush()
+        found = self._kv.floor(self._table, POSTING_KEY.pack(number, first))
+        if found is None or POSTING_KEY.unpack(found[0])[0] != number:
+            found = self._kv.ceiling(self._table, POSTING_KEY.pack(number, first))
+        while found is not None:
+            key_number, row_first = POSTING_KEY.unpack(found[0])
             if key_number != number:
                 return
-            for (distance,) in reversed(list(_DISTANCE.iter_unpack(found[1]))):
-                if first + distance < before:
-                    yield first + distance
-            before = first
+            for (distance,) in _DISTANCE.iter_unpack(found[1]):
+                if row_first + distance >= first:
+                    yield row_first + distance
+            self.flush()
+            found = self._kv.ceiling(self._table, POSTING_KEY.pack(number, row_first + 1))
 
     def _load_tail(self, number: int) -> list[int]:
         found = self._kv.floor(self._table, POSTING_KEY.pack(number, (1 << 64) - 1))

@@ -28,9 +28,5 @@ def unpack_inode(value: bytes) -> Inode:
     return Inode(*_unpack(value, use_list=False))
 
 
-def pack_entry(entry: Entry) -> bytes:
-    return ENTRY.pack(*entry)
-
-
 def unpack_entry(value: bytes) -> Entry:
     return Entry(*ENTRY.unpack(value))

@@ -12,7 +12,7 @@ from enum import IntEnum
 from struct import Struct
 from typing import NamedTuple
 
-INDEX_LAYOUT = 1
+INDEX_LAYOUT = 4
 
 
 class Table(IntEnum):
@@ -44,6 +44,10 @@ class Table(IntEnum):
     COUNTERS = 23
     PLACES = 24
     META = 25
+    DIGESTS = 26
+    BY_CORRELATION = 27
+    CORRELATIONS = 28
+    BY_TYPE = 29
 
 
 class Shape(NamedTuple):
@@ -57,15 +61,15 @@ class Shape(NamedTuple):
 SHAPES: dict[Table, Shape] = {
     Table.EVENTS: Shape("seq", "log time i64, event bytes"),
     Table.INODES: Shape("branch, ino", "inode row (MessagePack, positional)"),
-    Table.INODES_PAST: Shape("branch, ino, until", "inode row"),
+    Table.INODES_PAST: Shape("branch, ino, until", "inode row, or since alone where the next row differs in no more"),
     Table.ENTRIES: Shape("branch, parent, name", "since, ino, cookie"),
     Table.ENTRIES_PAST: Shape("branch, parent, name, NUL, until", "since, ino, cookie"),
     Table.ENTRIES_BY_COOKIE: Shape("branch, parent, cookie", "since, ino, name"),
     Table.ENTRIES_SPAN: Shape("branch, parent, class u8, until, name", "since, ino, cookie"),
     Table.LINKS: Shape("branch, ino, parent, name", "since"),
     Table.LINKS_PAST: Shape("branch, ino, parent, name, NUL, until", "since"),
-    Table.EXTENTS: Shape("branch, body, region u64", "since, end u32, pieces of 16 bytes"),
-    Table.EXTENTS_PAST: Shape("branch, body, region u64, until", "since, end u32, pieces of 16 bytes"),
+    Table.EXTENTS: Shape("branch, body, region u64", "since, end u32, undos u8, pieces of 16 bytes"),
+    Table.EXTENTS_PAST: Shape("branch, body, region u64, until", "since, end u32, kind u8, pieces of 16 bytes"),
     Table.CUTS: Shape("branch, body, seq", "size u64"),
     Table.XATTRS: Shape("branch, ino, name", "since, value"),
     Table.XATTRS_PAST: Shape("branch, ino, name, NUL, until", "since, value"),
@@ -79,10 +83,12 @@ SHAPES: dict[Table, Shape] = {
     Table.SESSIONS: Shape("number u64", "agent, uid, gid, kind (MessagePack)"),
     Table.WRITERS: Shape("number u64", "writer id"),
     Table.COUNTERS: Shape("name", "u64"),
-    Table.PLACES: Shape(
-        "payload u64", "segment u32, offset u32, length u32, codec u8, block sums u64...", derived=False
-    ),
+    Table.PLACES: Shape("payload u64", "length u32, kind u8, place with block sums or extents", derived=False),
     Table.META: Shape("name", "MessagePack", derived=False),
+    Table.DIGESTS: Shape("xxh3-64 of a page u64", "payload u64, offset u32", derived=False),
+    Table.BY_CORRELATION: Shape("correlation u64, first seq", "up to 256 distances from the first seq, u32 each"),
+    Table.CORRELATIONS: Shape("number u64", "correlation, kind, origin (MessagePack)"),
+    Table.BY_TYPE: Shape("event type u64, first seq", "up to 256 distances from the first seq, u32 each"),
 }
 DERIVED = tuple(table for table in Table if SHAPES[table].derived)
 

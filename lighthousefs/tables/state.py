@@ -16,6 +16,7 @@ from lighthousefs.ids import ROOT_INO
 from lighthousefs.tables import contents
 from lighthousefs.tables.kv import Kv
 from lighthousefs.tables.postings import Postings
+from lighthousefs.tables.regions import Piece
 from lighthousefs.tables.rows import (
     COOKIE,
     ENTRY,
@@ -44,19 +45,25 @@ from lighthousefs.tables.schema import (
 TYPE_CODES: dict[str, int] = {name: code for code, name in enumerate(EVENT_TYPES, 1)}
 _CODE_BYTES: dict[str, bytes] = {name: bytes([code]) for name, code in TYPE_CODES.items()}
 _CACHED_INODES_MAX = 8192
-NO_INODE = 0
+_VERSION_CLOSED = "version-closed"
 
 
 class TableState:
-    """Implements `domain.state.State` on a database. `open_inodes` says which inodes have handles (not a table)."""
+    """Implements `domain.state.State` on a database. `open_inodes` says which inodes have handles (not a table).
+
+    `derived` gathers the derived pieces that came to be, each with its body, for whoever stores their bytes.
+    """
 
     def __init__(self, kv: Kv, open_inodes: Mapping[int, object] | None = None) -> None:
         self.kv = kv
         self._open_inodes: Mapping[int, object] = {} if open_inodes is None else open_inodes
         self._inodes: dict[int, tuple[Inode, bytes]] = {}
         self._open_writes: dict[int, dict[int, int | None]] = {}
+        self.derived: list[tuple[int, Piece]] = []
         self.by_agent = Postings(kv, Table.BY_AGENT)
         self.by_session = Postings(kv, Table.BY_SESSION)
+        self.by_correlation = Postings(kv, Table.BY_CORRELATION)
+        self.by_type = Postings(kv, Table.BY_TYPE)
         self._counters = {key: SEQ.unpack(value)[0] for key, value in kv.scan(Table.COUNTERS)}
         self._counters_written = dict(self._counters)
         self.next_ino: int = self._counters.get(b"next_ino", ROOT_INO)
@@ -66,6 +73,8 @@ class TableState:
         """Write what is gathered; call it before every commit and before reading these tables directly."""
         self.by_agent.flush()
         self.by_session.flush()
+        self.by_correlation.flush()
+        self.by_type.flush()
         for ino, sessions in self._open_writes.items():
             for session, seq in sessions.items():
                 key = OPEN_WRITE_KEY.pack(BRANCH, ino, session)
@@ -119,6 +128,9 @@ class TableState:
     def record(self, seq: int, event: Event) -> None:
         self.by_agent.add(event.agent, seq)
         self.by_session.add(event.session, seq)
+        if event.correlation:
+            self.by_correlation.add(event.correlation, seq)
+        self.by_type.add(TYPE_CODES[event.type], seq)
         self._counters[b"writer_seq %d" % event.writer] = event.writer_seq
 
     def put_inode(self, seq: int, ino: int, new: Inode, old: Inode | None, kind: str) -> None:
@@ -126,7 +138,10 @@ class TableState:
         kv = self.kv
         if old is not None and old.since != seq:
             cached = self._inodes.get(ino)
-            value = cached[1] if cached is not None and cached[0] is old else pack_inode(old)
+            if kind == _VERSION_CLOSED:
+                value = SEQ.pack(old.since)
+            else:
+                value = cached[1] if cached is not None and cached[0] is old else pack_inode(old)
             kv.put(Table.INODES_PAST, key + seq_key(seq), value)
         value = pack_inode(new)
         kv.put(Table.INODES, key, value)
@@ -201,7 +216,9 @@ class TableState:
         return parent, found[0][LINK_KEY.size :]
 
     def place(self, seq: int, inode: Inode, offset: int, length: int, payload: int) -> int:
-        return contents.place(self.kv, seq, inode, offset, length, payload)
+        placed = contents.place(self.kv, seq, inode, offset, length, payload)
+        self.derived += [(inode.body, piece) for piece in placed.derived]
+        return placed.filled
 
     def cut_body(self, seq: int, body: int, size: int) -> None:
         contents.cut(self.kv, seq, body, size)
@@ -239,6 +256,14 @@ class TableState:
         elif self.kv.get(Table.OPEN_WRITES, OPEN_WRITE_KEY.pack(BRANCH, ino, session)) is None:
             sessions[session] = seq
 
+    def written_since(self, ino: int, session: int) -> int | None:
+        """The first event of a version that the session has begun and not closed; None if there is none."""
+        gathered = self._open_writes.get(ino, {})
+        if session in gathered:
+            return gathered[session]
+        value = self.kv.get(Table.OPEN_WRITES, OPEN_WRITE_KEY.pack(BRANCH, ino, session))
+        return None if value is None else int(SEQ.unpack(value)[0])
+
     def _forget_open_writes(self, ino: int) -> None:
         """Nobody can close a version of an inode that is no more."""
         self._open_writes.pop(ino, None)
@@ -269,6 +294,9 @@ class TableState:
 
     def start_session(self, number: int, agent: int, uid: int, gid: int, kind: str) -> None:
         self.kv.put(Table.SESSIONS, seq_key(number), msgpack.packb((agent, uid, gid, kind)))
+
+    def begin_correlation(self, number: int, correlation: str, kind: str, origin: bytes) -> None:
+        self.kv.put(Table.CORRELATIONS, seq_key(number), msgpack.packb((correlation, kind, origin)))
 
     def join_writer(self, number: int, writer_id: bytes) -> None:
         self.kv.put(Table.WRITERS, seq_key(number), writer_id)

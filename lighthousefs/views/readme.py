@@ -1,41 +1,67 @@
-"""The README.md at the root of every mount."""
+"""The README.md among the views of every mount. A test tries its commands."""
 
 from __future__ import annotations
+
+from lighthousefs.layout import VIEWS_NAME, Layout
 
 _TEXT = """\
 # This is a LighthouseFS mount
 
 Everything that happens to the project is kept: every write, rename, chmod and removal is an event in a log that is never
-lost, with who did it and when. The past is just more folders.
+lost, with who did it and when. The past is just more folders. Paths here are from the root of the mount.
 
-    current/               the live project: work here, with any program
-    history/@421/          the whole project right after event 421, read-only
-    history/<when>         a link to the moment you name (below)
-    status/health.json     how the store and its daemon are
-    status/version         which LighthouseFS serves this mount
+    {project:<24}the live project: work here, with any program
+    {views}history/@421/{pad}the whole project right after event 421, read-only
+    {views}history/5m-ago/{pad2}the project five minutes ago, read-only
+    {views}events/{pad3}the log as JSON Lines, 10,000 events a file, `newest` the last one
+    {views}status/{pad4}config.toml, health.json, version, whoami, last-error
 
 ## Naming a moment
 
-    history/5m-ago/        also s, h, d, w; yesterday
-    history/2026-11-23T04:22:32Z/    an instant (shorter forms are their start; without an offset it is UTC)
-    history/now/           the newest moment
+`history/WHEN` is a link to the moment, resolved anew each time; a `history/@N` folder never changes. WHEN is
 
-Such a link is resolved anew each time, a `history/@N` folder never changes. `ls history/` lists none of them: name one.
+    5m-ago                   also s, h, d, w; and yesterday
+    2026-11-23T04:22:32Z     an instant (shorter forms are their start; without an offset it is UTC)
+    now                      the newest moment
+    @421                     right after event 421
 
-## Try
+`ls history/` shows some moments at which something had changed; any other is there as well: name it.
 
-    cat history/5m-ago/src/a.py                       a file as it was
-    diff -r history/1h-ago/src current/src            what changed in the last hour
-    cp history/5m-ago/src/a.py current/src/a.py       undo: take an old state back, as a new change
-    lighthousefs log .                                what happened, newest first
-    lighthousefs show . 421                           one event whole
-    getfattr -n user.lighthouse.agent current/a.py    who changed it last (also .event, .version)
+## Six examples
 
-You work here as agent `uid-N`, where N is your user id. Nobody but the owner of a file's permissions decides what you may
-do; the past has the permissions it had.
+    cat {views}history/5m-ago/src/a.py
+    diff -r {views}history/5m-ago/src {here}src
+    cp {views}history/5m-ago/src/a.py {here}src/a.py
+    tail -n 3 {views}events/newest | jq -c '[.seq, .type, .path, .agent]'
+    lighthousefs log {target}
+    getfattr --only-values -n user.lighthouse.agent {here}src/a.py
+
+A file as it was; what changed in five minutes; taking an old state back; the last events; what happened, newest first;
+who changed a file last (also .session, .event, .version, and .hash, its BLAKE3 digest).
+
+## Who am I, why was I refused
+
+    cat {views}status/whoami
+    cat {views}status/last-error
+
+You work as agent `uid-N`, N your user id. `last-error` says why your last call failed, and the way out. What you may do is
+decided by owners and modes, as on any disk; the past has those that it had. `events/` is for the mount's owner alone.
+
+## How to undo
+
+Copy the old state over the new one: that is a new change, kept like all others. What was removed comes back like this:
+
+    cp -a {views}history/5m-ago/src {here}src.old
+
+To hold a moment while you look around, stand in it: `cd history/5m-ago`, or read its number: `readlink history/5m-ago`.
 """
 
 
-def readme() -> bytes:
+def readme(layout: Layout) -> bytes:
     """Text for people and agents who find themselves in a mount."""
-    return _TEXT.encode()
+    in_root = layout is Layout.PROJECT
+    views = f"{VIEWS_NAME}/" if in_root else ""
+    names = {"pad": "history/@421/", "pad2": "history/5m-ago/", "pad3": "events/", "pad4": "status/"}
+    pads = {key: " " * max(2, 24 - len(views + name)) for key, name in names.items()}
+    here = "" if in_root else "current/"
+    return _TEXT.format(project="./" if in_root else "current/", views=views, here=here, target=".", **pads).encode()

@@ -70,7 +70,7 @@ def work(engine: Engine) -> None:
     for number in range(EVENTS // EVENTS_A_FILE):
         created = engine.submit(CreateFile(ROOT_INO, b"%d" % number, 0o644, 1000, 1000), author)
         ino = engine.state.next_ino - 1
-        engine.submit(Write(ino, 0, data, False, created, False), author)
+        engine.submit(Write(ino, 0, data, False, created), author)
         engine.submit(CloseVersion(ino, created, len(data), "close"), author)
         engine.submit(ChangeAttributes(ino, mode=0o600), author)
         if engine.commit_is_due:

@@ -1,0 +1,178 @@
+"""`lighthousefs import`."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import click
+
+from lighthousefs.cli import output
+from lighthousefs.cli.asking import project
+from lighthousefs.cli.options import PathArgument, json_option, target_argument
+from lighthousefs.cli.target import find, with_path
+from lighthousefs.cli.wording import counted
+from lighthousefs.errors import Unusable
+
+if TYPE_CHECKING:
+    from lighthousefs.api import Node, Project
+    from lighthousefs.transfer.bring import Bringing, Survey
+
+NAMED_MAX = 10
+
+
+@click.command(
+    name="import",
+    epilog="""\b
+Examples:
+  lighthousefs import ~/store ~/project                  all of a folder, into a store or its mount
+  lighthousefs import ~/work ~/more --into vendor/more    beside what is there
+  lighthousefs import ~/work ~/project --dry-run         only say what would be replaced""",
+)
+@target_argument
+@click.argument("folder", type=PathArgument(), metavar="DIR")
+@click.option("--into", metavar="PATH", help="A folder of the project, made if it is missing.")
+@click.option("--dry-run", is_flag=True, help="Say what would be replaced, and change nothing.")
+@click.option("--skip-unreadable", is_flag=True, help="Go on without what cannot be read, and list it.")
+@json_option
+def import_(target: Path, folder: Path, into: str | None, dry_run: bool, skip_unreadable: bool, as_json: bool) -> None:
+    """Bring the folder DIR into the project: modes, owners, times, links, attributes, holes.
+
+    What the project has beside it stays. Run again, it makes the missing changes only, so it may be interrupted.
+    """
+    from lighthousefs.transfer.places import one_import_at_once, require_apart
+
+    found = find(target)
+    path = with_path(found, into) or b""
+    plain = require_apart(folder, found.store)
+    if not plain.is_dir():
+        raise Unusable(f"{folder} is {'no folder' if plain.exists() else 'not there'}", "DIR is a folder", status=2)
+    with stopping() as check_stop, one_import_at_once(found.store), project(found) as opened:
+        _run(
+            opened,
+            os.fsencode(plain),
+            b"" if path == b"." else path,
+            check_stop,
+            dry_run,
+            skip_unreadable,
+            as_json,
+        )
+
+
+def _run(
+    opened: Project,
+    source: bytes,
+    path: bytes,
+    check_stop: Callable[[], None],
+    dry_run: bool,
+    skip_unreadable: bool,
+    as_json: bool,
+) -> None:
+    from lighthousefs.transfer.bring import Bringing, survey
+    from lighthousefs.transfer.walk import Walk
+
+    seq, top = opened.node(path)
+    _require_folder(path, top)
+    told = survey(Walk(opened, source, seq, top, path), check_stop)
+    _refuse_or_say(told, skip_unreadable)
+    if dry_run:
+        _tell(as_json, told, None)
+        return
+    if top is None:
+        top = _make_folders(opened, path)
+        seq, top = opened.node(path)
+    with output.progress(told.size) as advance:
+        bringing = Bringing(Walk(opened, source, seq, top, path), source, advance=advance, check_stop=check_stop)
+        bringing.run({lost for lost, _why in told.unreadable})
+    for changed in bringing.changed:
+        output.note(f"{os.fsdecode(changed)} changed while it was read: run this again")
+    _tell(as_json, told, bringing)
+
+
+def _require_folder(path: bytes, top: Node | None) -> None:
+    if top is not None and not top.inode.is_dir:
+        raise Unusable(f"{os.fsdecode(path)} is no folder of the project", "--into names a folder")
+
+
+def _make_folders(opened: Project, path: bytes) -> Node | None:
+    from lighthousefs.domain.commands import CreateDirectory
+
+    made, node = b"", opened.node()[1]
+    for name in path.split(b"/"):
+        made = made + b"/" + name if made else name
+        below = opened.node(made)[1]
+        _require_folder(made, below)
+        if below is None:
+            assert node is not None
+            opened.append([CreateDirectory(node.ino, name, 0o755, os.getuid(), os.getgid())])
+            below = opened.node(made)[1]
+        node = below
+    return node
+
+
+def _refuse_or_say(told: Survey, skip_unreadable: bool) -> None:
+    if told.blocked:
+        first = os.fsdecode(told.blocked[0])
+        why = f"{first} is a folder in the project, with something in it, and none in DIR"
+        raise Unusable(why, "remove it first, or choose another --into; nothing was changed")
+    if told.unreadable and not skip_unreadable:
+        path, why = told.unreadable[0]
+        more = f", and {len(told.unreadable) - 1} more" if len(told.unreadable) > 1 else ""
+        hint = "--skip-unreadable goes on without; nothing was changed"
+        raise Unusable(f"{os.fsdecode(path) or '.'} cannot be read: {why}{more}", hint)
+    for path, why in told.unreadable:
+        output.note(f"skipped, cannot be read: {os.fsdecode(path)}: {why}")
+    for path in told.sockets:
+        output.note(f"skipped, a socket: {os.fsdecode(path)}")
+
+
+def _tell(as_json: bool, told: Survey, bringing: Bringing | None) -> None:
+    correlation = None if bringing is None else bringing.correlation
+    events = 0 if bringing is None else bringing.events
+    if as_json:
+        names = [path.decode(errors="backslashreplace") for path in told.replaced]
+        line = {"entries": told.entries, "bytes": told.size, "replaced": names}
+        output.json_line({**line, "events": events, "correlation": correlation})
+        return
+    if bringing is None:
+        output.line(f"{counted(told.entries, 'entry').replace('entrys', 'entries')}, {output.size(told.size)}")
+        output.line(f"would replace {named(told.replaced)}" if told.replaced else "would replace nothing")
+    elif correlation is None:
+        output.line("nothing to do: the project has all of it")
+    else:
+        replaced = f", replaced {named(told.replaced)}" if told.replaced else ""
+        output.line(f"{correlation}: {counted(events, 'event')}, {output.size(told.size)} looked at{replaced}")
+
+
+def named(paths: Sequence[bytes]) -> str:
+    """The first of them, and how many more."""
+    more = len(paths) - NAMED_MAX
+    return ", ".join(map(os.fsdecode, paths[:NAMED_MAX])) + (f" and {more} more" if more > 0 else "")
+
+
+@contextmanager
+def stopping() -> Iterator[Callable[[], None]]:
+    """SIGTERM and Ctrl-C end the work between two batches: an exception in the midst of one would leave the store as after
+    a crash. Gives what raises once one of them came."""
+    came: list[int] = []
+
+    def remember(number: int, _frame: FrameType | None) -> None:
+        came.append(number)
+
+    def check() -> None:
+        if signal.SIGINT in came:
+            raise KeyboardInterrupt
+        if came:
+            raise Unusable("ended by SIGTERM: what was brought so far stays", "run this again: it goes on from there")
+
+    before = {number: signal.signal(number, remember) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield check
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

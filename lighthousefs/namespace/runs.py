@@ -1,0 +1,260 @@
+"""`events/`: the log as JSON Lines, in runs of 10,000 events.
+
+A line never changes, so of every run it is enough to know where its blocks of 250 lines end; the text of as many blocks
+as one run has is kept. A block takes about 25 ms to write, which is done in slices, before a size is told or a byte read.
+"""
+
+from __future__ import annotations
+
+import errno
+import stat
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from time import perf_counter
+
+from blake3 import blake3
+
+from lighthousefs.domain.state import Inode
+from lighthousefs.engine.engine import Engine
+from lighthousefs.errors import Damaged
+from lighthousefs.log.eventlog import Logged
+from lighthousefs.namespace.found import Caller, Found, refuse, synthetic_row
+from lighthousefs.namespace.items import FolderItem, Item, Owner, Reading, for_auditors
+from lighthousefs.namespace.nodes import computed
+from lighthousefs.views.runs import EVENTS_A_RUN, first_of, run_name, run_of
+
+EVENTS = computed(b"events")
+BLOCK_EVENTS = 250
+BLOCKS_KEPT_MAX = EVENTS_A_RUN // BLOCK_EVENTS
+SLICE_SECONDS = 0.004
+NEWEST = b"newest"
+
+Line = Callable[[Logged], bytes]
+"""Writes an event as one line, its newline included; for one event always the same."""
+
+assert EVENTS_A_RUN % BLOCK_EVENTS == 0
+
+
+class Block:
+    """The lines of some events from `first` on, up to and without `next_seq`."""
+
+    def __init__(self, first: int) -> None:
+        self.next_seq = first
+        self.text = bytearray()
+
+
+class Blocks:
+    """Text of the blocks that were used last."""
+
+    def __init__(self, engine: Engine, line: Line) -> None:
+        self._engine = engine
+        self._line = line
+        self._kept: OrderedDict[int, Block] = OrderedDict()
+
+    def written(self, first: int, last: int) -> Iterator[Block | None]:
+        """The block that begins with event `first`, up to event `last` at least: pauses (None), then the block."""
+        block = self._kept.get(first)
+        if block is None:
+            block = self._kept[first] = Block(first)
+        self._kept.move_to_end(first)
+        while len(self._kept) > BLOCKS_KEPT_MAX:
+            self._kept.popitem(last=False)
+        pause_at = perf_counter() + SLICE_SECONDS
+        while block.next_seq <= last:
+            logged = self._engine.log.get(block.next_seq)
+            if logged is None:
+                raise Damaged(f"event {block.next_seq}", "it is missing in the index")
+            block.text += self._line(logged)
+            block.next_seq += 1
+            if perf_counter() > pause_at:
+                yield None
+                pause_at = perf_counter() + SLICE_SECONDS
+        yield block
+
+
+class Run:
+    """How far a run is written, in lines and bytes. Grows until it is full."""
+
+    def __init__(self, engine: Engine, blocks: Blocks, first: int) -> None:
+        self._engine = engine
+        self._blocks = blocks
+        self.first = first
+        self.last = 0
+        self._ends: list[int] = []
+
+    @property
+    def end(self) -> int:
+        """The last event that there is of it."""
+        return min(self.first + EVENTS_A_RUN - 1, self._engine.last_seq)
+
+    @property
+    def is_full(self) -> bool:
+        return self.last == self.first + EVENTS_A_RUN - 1
+
+    @property
+    def size(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def measure(self) -> Iterator[None]:
+        """Write what came since the last time; pauses."""
+        end = self.end
+        while self.last < end:
+            number = max(self.last + 1 - self.first, 0) // BLOCK_EVENTS
+            block = None
+            first = self.first + number * BLOCK_EVENTS
+            for block in self._blocks.written(first, min(first + BLOCK_EVENTS - 1, end)):
+                if block is None:
+                    yield
+            assert block is not None
+            # Somebody else may have come further in the pauses.
+            if block.next_seq > self.last + 1:
+                before = self._ends[number - 1] if number else 0
+                self._ends[number:] = [before + len(block.text)]
+                self.last = block.next_seq - 1
+
+    def read(self, offset: int, length: int) -> Iterator[bytes | None]:
+        """Pauses (None), then bytes, in parts; only of what is measured."""
+        end = min(offset + length, self.size)
+        while offset < end:
+            number = bisect_right(self._ends, offset)
+            first = self.first + number * BLOCK_EVENTS
+            block = None
+            for block in self._blocks.written(first, min(first + BLOCK_EVENTS - 1, self.last)):
+                if block is None:
+                    yield None
+            assert block is not None
+            before = self._ends[number - 1] if number else 0
+            part = bytes(block.text[offset - before : end - before])
+            yield part
+            offset += len(part)
+
+
+class RunReading(Reading):
+    """A run that is open: reads what is there by now."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__(b"")
+        self._run = run
+        self._ready: dict[tuple[int, int], bytes] = {}
+
+    def prepare(self, offset: int, length: int) -> Iterator[None]:
+        yield from self._run.measure()
+        parts = []
+        for part in self._run.read(offset, length):
+            if part is None:
+                yield
+            else:
+                parts.append(part)
+        self._ready[offset, length] = b"".join(parts)
+
+    def read(self, offset: int, length: int) -> bytes:
+        return self._ready.pop((offset, length), b"")
+
+
+class RunFile(Item):
+    """A run as a file."""
+
+    def __init__(self, node: int, owner: Owner, auditors: int | None, engine: Engine, run: Run) -> None:
+        super().__init__(node, owner)
+        self._auditors = auditors
+        self._engine = engine
+        self._run = run
+        self._digest: tuple[int, bytes] | None = None
+
+    @property
+    def fixed(self) -> bool:  # type: ignore[override]
+        return self._run.is_full
+
+    def prepare(self) -> Iterator[None]:
+        return self._run.measure()
+
+    def found(self, caller: Caller | None) -> Found:
+        # Also of a full one: who may keep an answer for ever keeps one from before it was full.
+        return Found(self.node, self.row(caller), fixed=False)
+
+    def row(self, caller: Caller | None) -> Inode:
+        logged = self._engine.log.get(self._run.last or self._run.first)
+        time = self.owner.time if logged is None else logged.log_time
+        owner = self.owner
+        row = synthetic_row(stat.S_IFREG | 0o444, size=self._run.size, time=time, uid=owner.uid, gid=owner.gid)
+        return for_auditors(row, self._auditors)
+
+    def open(self, caller: Caller | None) -> Reading:
+        return RunReading(self._run)
+
+    def shown(self) -> int | None:
+        return self._run.last or None
+
+    def prepare_digest(self) -> Iterator[None]:
+        yield from self._run.measure()
+        last, size = self._run.last, self._run.size
+        if self._digest is None or self._digest[0] != last:
+            hasher = blake3()
+            for part in self._run.read(0, size):
+                if part is None:
+                    yield
+                else:
+                    hasher.update(part)
+            self._digest = last, hasher.hexdigest().encode()
+
+    def digest(self) -> bytes | None:
+        return None if self._digest is None else self._digest[1]
+
+
+class NewestLink(Item):
+    """The growing run."""
+
+    def __init__(self, owner: Owner, engine: Engine) -> None:
+        super().__init__(computed(b"events/" + NEWEST), owner)
+        self._engine = engine
+
+    def row(self, caller: Caller | None) -> Inode:
+        return self._row(stat.S_IFLNK | 0o777, size=len(self.target()))
+
+    def target(self) -> bytes:
+        return run_name(run_of(self._engine.last_seq))
+
+
+class EventsFolder(FolderItem):
+    """All runs, and a link to the newest. For the mount's owner and the auditors."""
+
+    fixed = True
+
+    def __init__(self, owner: Owner, auditors: int | None, engine: Engine, line: Line) -> None:
+        super().__init__(EVENTS, owner)
+        self._auditors = auditors
+        self._engine = engine
+        self._blocks = Blocks(engine, line)
+        self._newest = NewestLink(owner, engine)
+        self._files: dict[int, RunFile] = {}
+
+    def row(self, caller: Caller | None) -> Inode:
+        return for_auditors(super().row(caller), self._auditors)
+
+    def names(self) -> list[bytes]:
+        return [*(run_name(first) for first in range(1, self._engine.last_seq + 1, EVENTS_A_RUN)), NEWEST]
+
+    def child(self, name: bytes, caller: Caller | None) -> Item | Found | None:
+        if name == NEWEST:
+            return self._newest
+        first = first_of(name)
+        if first is None or first > self._engine.last_seq:
+            return None
+        file = self._files.get(first)
+        if file is None:
+            run = Run(self._engine, self._blocks, first)
+            file = self._files[first] = RunFile(
+                computed(b"events/" + name), self.owner, self._auditors, self._engine, run
+            )
+        return file
+
+    def by_tag(self, is_it: Callable[[int], bool]) -> RunFile:
+        """The run whose node `is_it`, which an earlier process gave out. Raises Refused (EBADF) if there is none."""
+        for name in self.names():
+            if is_it(computed(b"events/" + name)) and isinstance(file := self.child(name, None), RunFile):
+                return file
+        raise refuse(errno.EBADF)
+
+    def shown(self) -> int | None:
+        return self._engine.last_seq

@@ -1,0 +1,123 @@
+# ruff: noqa: PTH101, PTH102, PTH118, PTH211
+# Names are bytes here, which pathlib has not.
+"""Writes a moment out as plain files: contents with their holes, links, owners, modes, attributes, times of folders last."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+
+from lighthousefs.api import Node, Project
+from lighthousefs.domain.state import Inode
+from lighthousefs.transfer.walk import WINDOW_BYTES
+
+_SUID_SGID = stat.S_ISUID | stat.S_ISGID
+
+
+class Taking:
+    """Writes what stood in a folder at event `seq` below `top`, an empty folder. `lacking` gathers what could not be given,
+    each as (path, what)."""
+
+    def __init__(self, project: Project, seq: int, top: bytes, advance: Callable[[int], object]) -> None:
+        self.lacking: list[tuple[bytes, str]] = []
+        self.files = 0
+        self._project = project
+        self._seq = seq
+        self._top = top
+        self._advance = advance
+        self._first_names: dict[int, bytes] = {}
+
+    def folder(self, root: Node) -> None:
+        """The folder's contents, then its own attributes."""
+        stack: list[tuple[bytes, Node, Iterator[tuple[bytes, Node]]]] = [(b"", root, self._inside(root))]
+        while stack:
+            path, node, inside = stack[-1]
+            found = next(inside, None)
+            if found is None:
+                stack.pop()
+                self._dress(path, node)
+                continue
+            name, child = found
+            below = os.path.join(path, name)
+            if child.inode.is_dir:
+                os.mkdir(self._whole(below), 0o700)
+                stack.append((below, child, self._inside(child)))
+            else:
+                self.single(below, child)
+
+    def _inside(self, folder: Node) -> Iterator[tuple[bytes, Node]]:
+        return self._project.children(folder.ino, self._seq)
+
+    def _whole(self, path: bytes) -> bytes:
+        return os.path.join(self._top, path) if path else self._top
+
+    def single(self, path: bytes, node: Node) -> None:
+        """What is no folder, at `path`."""
+        whole, row = self._whole(path), node.inode
+        first = self._first_names.get(node.ino) if row.nlink > 1 else None
+        if first is not None:
+            os.link(self._whole(first), whole, follow_symlinks=False)
+            return
+        self.files += 1
+        if row.is_file:
+            self._file(whole, node)
+        elif stat.S_ISLNK(row.mode):
+            os.symlink(row.target, whole)
+        else:
+            device = row.body if stat.S_ISCHR(row.mode) or stat.S_ISBLK(row.mode) else 0
+            try:
+                os.mknod(whole, stat.S_IFMT(row.mode) | 0o600, device)
+            except OSError as error:
+                self.lacking.append((path, f"the device could not be made: {error.strerror}"))
+                return
+        if row.nlink > 1:
+            self._first_names[node.ino] = path
+        self._dress(path, node)
+
+    def _file(self, whole: bytes, node: Node) -> None:
+        descriptor = os.open(whole, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+        try:
+            for start in range(0, node.inode.size, WINDOW_BYTES):
+                length = min(WINDOW_BYTES, node.inode.size - start)
+                for offset, data in self._project.contents(node.ino, self._seq, start, length):
+                    done = 0
+                    while done < len(data):
+                        done += os.pwrite(descriptor, data[done:], offset + done)
+                self._advance(length)
+            os.ftruncate(descriptor, node.inode.size)
+        finally:
+            os.close(descriptor)
+
+    def _dress(self, path: bytes, node: Node) -> None:
+        """Owner first, as a change of it takes set-id bits and capabilities away; times last."""
+        whole, row = self._whole(path), node.inode
+        is_link = stat.S_ISLNK(row.mode)
+        owned = self._tried(path, f"owner {row.uid}:{row.gid}", lambda: _own(whole, row))
+        if not is_link:
+            # Bits that would let others act as somebody whom the file does not belong to.
+            mode = stat.S_IMODE(row.mode) if owned else stat.S_IMODE(row.mode) & ~_SUID_SGID
+            self._tried(path, f"mode {mode:04o}", lambda: os.chmod(whole, mode))
+        for name, value in node.xattrs.items():
+            label = f"attribute {name.decode(errors='backslashreplace')}"
+            self._tried(path, label, lambda n=name, v=value: os.setxattr(whole, n, v, follow_symlinks=False))  # type: ignore[misc]
+        times = (row.atime, row.mtime)
+        self._tried(path, "times", lambda: os.utime(whole, ns=times, follow_symlinks=False))
+
+    def _tried(self, path: bytes, what: str, give: Callable[[], object]) -> bool:
+        try:
+            give()
+        except (OSError, OverflowError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EIO, errno.EDQUOT):
+                raise
+            why = error.strerror if isinstance(error, OSError) else "out of range"
+            self.lacking.append((path, f"{what}: {why}"))
+            return False
+        return True
+
+
+def _own(whole: bytes, row: Inode) -> None:
+    seen = os.lstat(whole)
+    if (seen.st_uid, seen.st_gid) != (row.uid, row.gid):
+        os.lchown(whole, row.uid, row.gid)

@@ -1,0 +1,22 @@
+"""Run one part of the torture tests; what follows its name is for the part."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+
+from tortures import big, programs, random_runs, stress
+
+PARTS = {
+    "posix": partial(random_runs.main, "posix"),
+    "fsx": partial(random_runs.main, "fsx"),
+    "big": big.main,
+    "programs": programs.main,
+    "stress": stress.main,
+}
+
+if __name__ == "__main__":
+    try:
+        sys.exit(PARTS[sys.argv[1]](sys.argv[2:]))
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,253 @@
+"""What files are made of: many small pieces merged, rows undone, contents found again; each held against plain bytes."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from difference import assert_sound
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from projects import Project
+
+from lighthousefs.domain.commands import CloseVersion, CreateFile, Truncate, Unlink, Write
+from lighthousefs.domain.state import Inode
+from lighthousefs.engine.engine import Engine
+from lighthousefs.engine.opening import KNOWN, create_store, open_store
+from lighthousefs.ids import ROOT_INO
+from lighthousefs.limits import BLOCK_BYTES
+from lighthousefs.storage.store import Store
+from lighthousefs.tables import regions
+from lighthousefs.tables.schema import Table
+
+CHANGES = st.lists(
+    st.tuples(
+        st.sampled_from(("write", "write", "write", "append", "append", "truncate")),
+        st.integers(0, 3 * BLOCK_BYTES) | st.integers(0, 60) | st.integers(BLOCK_BYTES - 30, BLOCK_BYTES + 30),
+        st.integers(1, 30) | st.integers(4000, 4200) | st.integers(1, 70_000),
+    ),
+    max_size=60,
+)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    create_store(tmp_path / "store", uid=0, gid=0)
+    project = Project(open_store(Store.open(tmp_path / "store", KNOWN)))
+    yield project
+    project.opened.close()
+    assert_sound(tmp_path / "store")
+
+
+def reopened(project: Project, *, rebuilt: bool = False) -> Project:
+    path = project.opened.store.path
+    project.opened.close()
+    if rebuilt:
+        for file in (path / "index").iterdir():
+            file.unlink()
+    project.opened = open_store(Store.open(path, KNOWN))
+    project.engine = project.opened.engine
+    return project
+
+
+def contents_at(engine: Engine, ino: int, seq: int) -> bytes:
+    row = engine.at(seq).inode(ino)
+    return b"" if row is None else whole(engine, row, seq)
+
+
+def whole(engine: Engine, row: Inode, seq: int) -> bytes:
+    step = 100_000
+    return b"".join(bytes(engine.read(row, at, step, seq)) for at in range(0, row.size, step))
+
+
+@settings(max_examples=60, deadline=None)
+@given(changes=CHANGES, pieces_min=st.sampled_from((2, 3, 5)), seed=st.integers(0, 1000))
+def test_every_moment_reads_as_plain_bytes(
+    changes: list[tuple[str, int, int]], pieces_min: int, seed: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """With runs of few pieces merged at once, so that merging, cutting and undoing meet in every order."""
+    rng = random.Random(seed)
+    path = tmp_path_factory.mktemp("merging") / "store"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(regions, "MERGED_PIECES_MIN", pieces_min)
+        create_store(path, uid=0, gid=0)
+        project = Project(open_store(Store.open(path, KNOWN)))
+        ino = project.make(b"f")
+        model = b""
+        moments: dict[int, bytes] = {}
+        for what, at, length in changes:
+            data = rng.randbytes(length)
+            if what == "truncate":
+                seq = project.do(Truncate(ino, at, 0))
+                model = model[:at].ljust(at, b"\0")
+            else:
+                at = len(model) if what == "append" else at
+                seq = project.do(Write(ino, at, data, what == "append", 0))
+                model = model[:at].ljust(at, b"\0") + data + model[at + length :]
+            moments[seq] = model
+        for again in (project, reopened(project), reopened(project, rebuilt=True)):
+            for seq, expected in moments.items():
+                assert contents_at(again.engine, ino, seq) == expected
+        project.opened.close()
+        assert_sound(path)
+
+
+def appended(project: Project, lines: int) -> tuple[int, list[tuple[int, int]]]:
+    """A file made line by line, a version each; its inode, and (event, size) of each version."""
+    ino = project.make(b"log")
+    versions, size = [], 0
+    for number in range(lines):
+        line = b"%07d %s\n" % (number, b"x" * (number % 150))
+        first = project.do(Write(ino, size, line, True, 0))
+        size += len(line)
+        versions.append((project.do(CloseVersion(ino, first, len(line), "close")), size))
+    return ino, versions
+
+
+def pieces_of(engine: Engine, ino: int) -> int:
+    row = engine.state.inode(ino)
+    assert row is not None
+    return len(engine.at(engine.last_seq).pieces(row, 0, row.size))
+
+
+def test_lines_are_merged_and_every_version_is_there(project: Project) -> None:
+    ino, versions = appended(project, 2000)
+    final = contents_at(project.engine, ino, project.engine.last_seq)
+    assert pieces_of(project.engine, ino) < 200
+    for seq, size in versions[::37]:
+        assert contents_at(project.engine, ino, seq) == final[:size]
+
+
+@pytest.mark.parametrize("harm", ["removed", "flipped", "emptied"])
+def test_merged_bytes_are_a_copy_that_may_go(project: Project, harm: str) -> None:
+    ino, versions = appended(project, 500)
+    expected = contents_at(project.engine, ino, project.engine.last_seq)
+    reopened(project)
+    files = list((project.opened.store.path / "index").glob("1-*.seg"))
+    assert files
+    for file in files:
+        if harm == "removed":
+            file.unlink()
+        elif harm == "emptied":
+            os.truncate(file, 0)
+        else:
+            file.write_bytes(bytes(byte ^ 1 for byte in file.read_bytes()))
+    for seq, size in versions[::29]:
+        assert contents_at(project.engine, ino, seq) == expected[:size]
+
+
+def test_a_full_disk_leaves_lines_unmerged_and_loses_none(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("lighthousefs.log.merging.os.pwrite", full)
+        ino, versions = appended(project, 300)
+    seq, size = versions[-1]
+    assert len(contents_at(project.engine, ino, seq)) == size
+
+
+def stored_bytes(project: Project) -> int:
+    return sum(file.stat().st_size for file in (project.opened.store.path / "journal").iterdir())
+
+
+def grown(project: Project, change: object) -> int:
+    """Bytes that the journal grows by, preallocation left out."""
+    assert callable(change)
+    before = project.engine.journal.total_bytes
+    change()
+    return project.engine.journal.total_bytes - before
+
+
+def copied(project: Project, name: bytes, data: bytes, chunk: int) -> int:
+    ino = project.make(name)
+    for at in range(0, len(data), chunk):
+        project.do(Write(ino, at, data[at : at + chunk], False, 0))
+    return ino
+
+
+@pytest.mark.parametrize("second", [64 << 10, 128 << 10, 256 << 10])
+@pytest.mark.parametrize("first", [8 << 10, 64 << 10, 128 << 10, 1 << 20, (1 << 20) - 2448, 100_001])
+def test_a_copy_costs_no_contents_however_it_is_cut(project: Project, first: int, second: int) -> None:
+    """What a program wrote in pieces of its own, another one copies in others; at most the last piece is stored again."""
+    data = random.Random(1).randbytes((3 << 20) + 12_345)
+    copied(project, b"original", data, first)
+    made: list[int] = []
+    cost = grown(project, lambda: made.append(copied(project, b"copy", data, second)))
+    # Where a piece ends within a page of another's end, there is no page between them to be found by.
+    assert cost < (second + 60_000 if first % 4096 in (0, 4096 - 2448) else len(data) / 4)
+    for again in (project, reopened(project), reopened(project, rebuilt=True)):
+        assert contents_at(again.engine, made[0], again.engine.last_seq) == data
+        assert bytes(again.engine.read(row_of(again, made[0]), 99_990, 70_001)) == data[99_990:169_991]
+
+
+def row_of(project: Project, ino: int) -> Inode:
+    row = project.engine.state.inode(ino)
+    assert row is not None
+    return row
+
+
+def test_what_is_the_same_only_in_part_is_stored_whole(project: Project) -> None:
+    data = os.urandom(300_000)
+    copied(project, b"original", data, 300_000)
+    for changed in (0, 5_000, 150_000, 299_999):
+        other = data[:changed] + bytes([data[changed] ^ 1]) + data[changed + 1 :]
+        made: list[int] = []
+        assert (
+            grown(
+                project, lambda other=other, made=made: made.append(copied(project, b"%d" % len(other), other, 300_000))
+            )
+            > 300_000
+        )
+        assert contents_at(project.engine, made[0], project.engine.last_seq) == other
+        project.do(Unlink(ROOT_INO, b"300000"))
+
+
+def test_the_same_contents_again_cost_events_only(project: Project) -> None:
+    data = os.urandom(4096)
+    ino = copied(project, b"f", data, 4096)
+    assert grown(project, lambda: [project.do(Write(ino, 0, data, False, 0)) for _ in range(100)]) < 100 * 450
+    assert (
+        grown(project, lambda: [project.do(Write(ino, 0, os.urandom(4096), False, 0)) for _ in range(20)]) > 20 * 4096
+    )
+
+
+def test_what_was_gathered_is_found_after_a_restart_and_a_rebuild(project: Project) -> None:
+    data = os.urandom(200_000)
+    copied(project, b"f", data, 200_000)
+    for number, rebuilt in enumerate((False, True)):
+        reopened(project, rebuilt=rebuilt)
+        assert grown(project, lambda number=number: copied(project, b"g%d" % number, data, 200_000)) < 2_000
+
+
+def test_no_new_contents_lean_on_stored_ones_that_are_wrong(project: Project) -> None:
+    """What is known of a block is a hint: the stored bytes are compared first."""
+    data = os.urandom(8192)
+    seq = project.do(CreateFile(ROOT_INO, b"f", 0o644, 0, 0))
+    ino = project.ino_of(seq)
+    project.do(Write(ino, 0, data, False, 0))
+    project.engine.commit()
+    segment = project.opened.store.path / "journal/0-00000001.seg"
+    at = segment.read_bytes().index(data)
+    with segment.open("r+b") as file:
+        file.seek(at)
+        file.write(bytes([data[0] ^ 1]))
+    assert grown(project, lambda: copied(project, b"g", data, 8192)) > 8192
+    found = project.engine.at(project.engine.last_seq).resolve(b"g")
+    assert found is not None
+    assert contents_at(project.engine, found, project.engine.last_seq) == data
+    with segment.open("r+b") as file:
+        file.seek(at)
+        file.write(data[:1])
+
+
+def test_many_small_changes_of_one_region_cost_little(project: Project) -> None:
+    ino = copied(project, b"f", os.urandom(BLOCK_BYTES), BLOCK_BYTES)
+    rng = random.Random(2)
+    for _ in range(1000):
+        project.do(Write(ino, rng.randrange(BLOCK_BYTES - 8), rng.randbytes(8), False, 0))
+    past = sum(len(value) for _key, value in project.engine.environment.scan(Table.EXTENTS_PAST))
+    assert past < 1000 * 400
