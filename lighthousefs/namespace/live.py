@@ -443,7 +443,12 @@ class LiveTree:
             return mode
         if (mode, uid, gid) == (None,) * 3 and author.uid != row.uid:
             # Before a write, which does it itself; or a chown to nothing new by a stranger, whom the kernel lets through.
-            if row.mode & _SET_GROUP == stat.S_ISGID and author.uid and processes.is_changing_owner(author.pid):
+            if (
+                row.mode & _SET_GROUP == stat.S_ISGID
+                and author.uid
+                and processes.is_changing_owner(author.pid)
+                and not self._standings.of_caller(row, author.pid).member
+            ):
                 raise refuse(errno.EPERM)
             return None
         left = row.mode if mode is None else mode

@@ -86,7 +86,7 @@ KNOWN: tuple[Known, ...] = (
             "chown: 2[67]4[45] file, nothing, by owner",
             "chown: 2[67]4[45] file, the same, by root",
             "chown: 2[67]4[45] file, the same, by owner",
-            "chown: 2[67]4[45] file, another's nothing, by *",
+            "chown: 2[67]4[45] file, another's nothing, by member",
         ),
         "a chmod or chown to what is so already is no event, and moves no ctime",
         instead=nothing,
