@@ -17,10 +17,11 @@ from lighthousefs.domain.commands import CloseVersion, CreateFile, Truncate, Unl
 from lighthousefs.domain.state import Inode
 from lighthousefs.engine.engine import Engine
 from lighthousefs.engine.opening import KNOWN, create_store, open_store
-from lighthousefs.ids import ROOT_INO
+from lighthousefs.ids import ROOT_INO, payload_id
 from lighthousefs.limits import BLOCK_BYTES
 from lighthousefs.storage.store import Store
-from lighthousefs.tables import regions
+from lighthousefs.tables import contents, regions
+from lighthousefs.tables.memory import MemoryKv
 from lighthousefs.tables.schema import Table
 
 CHANGES = st.lists(
@@ -73,6 +74,7 @@ def test_every_moment_reads_as_plain_bytes(
     path = tmp_path_factory.mktemp("merging") / "store"
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(regions, "MERGED_PIECES_MIN", pieces_min)
+        patched.setattr(regions, "_MERGEABLE_ROW_BYTES", regions.HEADER.size + (pieces_min - 1) * regions.PIECE.size)
         create_store(path, uid=0, gid=0)
         project = Project(open_store(Store.open(path, KNOWN)))
         ino = project.make(b"f")
@@ -93,6 +95,37 @@ def test_every_moment_reads_as_plain_bytes(
                 assert contents_at(again.engine, ino, seq) == expected
         project.opened.close()
         assert_sound(path)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    writes=st.lists(
+        st.one_of(
+            st.tuples(st.integers(0, 17).map(lambda page: page * 4096), st.just(4096)),
+            st.tuples(st.integers(0, 9).map(lambda line: line * 100), st.sampled_from((100, 100, 50, 5000))),
+        ),
+        max_size=80,
+    ),
+    cut=st.none() | st.integers(0, 80),
+)
+def test_a_piece_in_the_place_of_another_makes_the_rows_that_any_change_makes(
+    writes: list[tuple[int, int]], cut: int | None
+) -> None:
+    inode = Inode(1, 1, 0, 0, 0, 0, 0, 0, 0o100644, 0, 0, 1, 0, 1, b"f", b"")
+    short, full = MemoryKv(), MemoryKv()
+    for kv in (short, full):
+        row = inode
+        with pytest.MonkeyPatch.context() as patched:
+            if kv is full:
+                patched.setattr(regions, "place_of", lambda _row, _piece: None)
+            for seq, (offset, length) in enumerate(writes, 2):
+                if seq == cut:
+                    contents.cut(kv, seq, 1, 5000)
+                    row = row._replace(cut=seq)
+                else:
+                    contents.place(kv, seq, row, offset, length, payload_id(seq, 0))
+    for table in (Table.EXTENTS, Table.EXTENTS_PAST):
+        assert list(short.scan(table)) == list(full.scan(table))
 
 
 def appended(project: Project, lines: int) -> tuple[int, list[tuple[int, int]]]:

@@ -36,6 +36,8 @@ def place(kv: Kv, seq: int, inode: Inode, offset: int, length: int, payload: int
             if start >= end and since >= inode.cut and not regions.may_merge(row):
                 kv.put(Table.EXTENTS, body_key(inode.body, region), regions.append(row, piece))
                 filled += count
+            elif since >= inode.cut and (at := regions.place_of(row, piece)) is not None:
+                regions.put_replacement(kv, seq, inode.body, region, row, at, piece)
             else:
                 added, run = _overlay(kv, seq, inode, region, row, piece, regions.derived_id(seq, len(derived)))
                 filled += added

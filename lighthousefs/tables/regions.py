@@ -26,6 +26,7 @@ from lighthousefs.tables.schema import Table, body_key, past_body_key
 
 HEADER = Struct("<QIB")
 PIECE = Struct("<HHIQ")
+_SPAN = Struct("<HH")
 WHOLE, UNDO = 0, 1
 UNDOS_MAX = 3
 MERGED_PIECES_MIN = 64
@@ -103,6 +104,17 @@ def may_merge(row: bytes) -> bool:
     return len(row) >= _MERGEABLE_ROW_BYTES
 
 
+def place_of(row: bytes, piece: Piece) -> int | None:
+    """Where in the row lies a piece of the same bytes of the file, if putting `piece` there is all that there is to do."""
+    if piece.length <= MERGED_PIECE_BYTES_MAX and may_merge(row):
+        return None
+    wanted = _SPAN.pack(piece.start, piece.length - 1)
+    at = row.find(wanted, HEADER.size)
+    while at >= 0 and (at - HEADER.size) % PIECE.size:
+        at = row.find(wanted, at + 1)
+    return None if at < 0 else at
+
+
 def without(pieces: Sequence[Piece], start: int, stop: int) -> list[Piece]:
     """What is left of `pieces` outside [start, stop)."""
     left = []
@@ -172,6 +184,20 @@ def put_change(
         past, undos = undo, old.undos + 1
     kv.put(Table.EXTENTS_PAST, past_body_key(body, region, seq), past)
     kv.put(Table.EXTENTS, body_key(body, region), pack(seq, undos, new))
+
+
+def put_replacement(kv: Kv, seq: int, body: int, region: int, row: bytes, at: int, piece: Piece) -> None:
+    """What `put_change` does, of the packed row alone, where `piece` takes the place of the one at `at`."""
+    since, end, undos = HEADER.unpack_from(row)
+    behind = at + PIECE.size
+    if undos >= UNDOS_MAX or len(row) <= _WHOLE_BYTES_MAX:
+        past, undos = HEADER.pack(since, end, WHOLE) + row[HEADER.size :], 0
+    else:
+        past, undos = HEADER.pack(since, end, UNDO) + row[at:behind], undos + 1
+    kv.put(Table.EXTENTS_PAST, past_body_key(body, region, seq), past)
+    replaced = PIECE.pack(piece.start, piece.length - 1, piece.offset, piece.payload)
+    new = HEADER.pack(seq, end, undos) + row[HEADER.size : at] + replaced + row[behind:]
+    kv.put(Table.EXTENTS, body_key(body, region), new)
 
 
 def pack_past(old: Row, kind: int, pieces: Sequence[Piece]) -> bytes:
