@@ -50,6 +50,16 @@ def credentials(pid: int) -> Credentials | None:
     return Credentials(bool(int(fields[b"CapEff"], 16) & _CAP_FSETID) and _in_our_user_namespace(pid), groups)
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a signal or a tracer has stopped the process; False for one that is gone or cannot be seen from here."""
+    try:
+        told = (_PROC / str(pid) / "stat").read_bytes()
+    except OSError:
+        return False
+    # The name before it is in parentheses, and may hold some itself (proc_pid_stat(5)).
+    return told.rpartition(b") ")[2][:1] in (b"T", b"t")
+
+
 def _in_our_user_namespace(pid: int) -> bool:
     """Elsewhere a full set of capabilities is worth nothing here (user_namespaces(7))."""
     try:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lighthousefs.errors import Unusable
 
+_STDERR = 2
 SOCKET_PATH_BYTES_MAX = 100
 """sockaddr_un holds 108 bytes (unix(7)); the rest is for the NUL and for the suffix of a socket in the making."""
 
@@ -74,6 +75,17 @@ def socket_path(store_id: bytes, store: Path, *, for_others: bool = False) -> Pa
 def log_path(store_id: bytes, store: Path) -> Path:
     """Where the daemon of the store at `store` writes what it has to say."""
     return runtime_folder() / f"{_name(store_id, store)}.log"
+
+
+def log_file() -> Path | None:
+    """The file to which this process says what it has to say; None if that is no file (a terminal, a service manager)."""
+    try:
+        said = os.fstat(_STDERR)
+        path = Path(os.readlink(f"/proc/self/fd/{_STDERR}"))
+        there = path.stat()
+    except OSError:
+        return None
+    return path if stat.S_ISREG(said.st_mode) and os.path.samestat(said, there) else None
 
 
 def _name(store_id: bytes, store: Path) -> str:

@@ -18,14 +18,15 @@ from lighthousefs.storage.store import Store
 
 @dataclass(frozen=True, slots=True)
 class ServedBy:
-    """The process that has the engine: where it serves the store, if it does, with which settings, from which file, and
-    since when (monotonic seconds)."""
+    """The process that has the engine: where it serves the store, if it does, with which settings, from which file, to
+    which file it writes what it has to say, and since when it runs (monotonic seconds)."""
 
     store: Store
     mount_point: Path | None = None
     control_socket: Path | None = None
     config: Config | None = None
     config_file: Path | None = None
+    daemon_log: Path | None = None
     started: float = field(default_factory=time.monotonic)
 
 
@@ -34,8 +35,10 @@ def health(engine: Engine, served_by: ServedBy) -> Row:
 
     - `store`, `store_id`: the store's folder and its id (hex)
     - `store_gone`: whether the store is no more at `store`: it was moved or removed while it is served
+    - `store_removed`: whether its files are no more anywhere: then nothing is on disk
     - `mount_point`, `control_socket`: where it is served, null where it is not
     - `pid`, `uptime`: of the daemon that serves it, null where none does; uptime in seconds
+    - `daemon_log`: the file to which that daemon writes what it has to say, null if it writes to none
     - `version`: of LighthouseFS
     - `format`: the store's format number
     - `read_only`: whether no change is taken until a restart
@@ -47,9 +50,11 @@ def health(engine: Engine, served_by: ServedBy) -> Row:
       each as SEGMENT:OFFSET
     - `synced_event`: the newest event known to be on disk; it may be a newer one
     - `uncommitted_events`: events that are in the journal and not yet in the index on disk
-    - `sizes`: bytes: `journal`, `index`, `disk_free`; of the last two null for what cannot be told
+    - `sizes`: bytes: `journal` (what it holds), `index` (what it takes of the disk), `disk_free`; of the last two null for
+      what cannot be told
     """
     journal = engine.journal
+    removed = journal.is_removed
     is_served = served_by.control_socket is not None
     last = engine.log.get(engine.last_seq)
     store_gone, disk_free, index_bytes = False, None, None
@@ -68,12 +73,14 @@ def health(engine: Engine, served_by: ServedBy) -> Row:
     return {
         **text_fields("store", os.fsencode(served_by.store.path)),
         "store_gone": store_gone,
+        "store_removed": removed,
         "store_id": served_by.store.contents.store_id.hex(),
         **_path("mount_point", served_by.mount_point),
         **_path("control_socket", served_by.control_socket),
         "pid": os.getpid() if is_served else None,
         "version": __version__,
         "uptime": round(time.monotonic() - served_by.started, 3) if is_served else None,
+        **_path("daemon_log", served_by.daemon_log),
         "format": served_by.store.contents.format,
         "read_only": engine.refusal is not None,
         "refused_because": engine.trouble,
@@ -82,8 +89,8 @@ def health(engine: Engine, served_by: ServedBy) -> Row:
         "last_event_time": None if last is None else rfc3339(last.log_time),
         "events": engine.last_seq,
         "journal_written_to": _position(journal.position),
-        "journal_synced_to": _position(journal.synced),
-        "synced_event": engine.synced_seq,
+        "journal_synced_to": _position(0 if removed else journal.synced),
+        "synced_event": 0 if removed else engine.synced_seq,
         "uncommitted_events": engine.dirty,
         "sizes": {
             "journal": journal.total_bytes,

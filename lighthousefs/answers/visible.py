@@ -64,6 +64,13 @@ class Visible:
         places = self._places(logged)
         return bool(places) and all(place is not None and self._sees(place) for place in places)
 
+    def node(self, seq: int, ino: int) -> bool:
+        """Whether the asker could see the inode right after event `seq`, at the path that its row says."""
+        if self._asker.sees_all:
+            return True
+        place = self._own_place(seq, ino)
+        return place is not None and self._sees(place)
+
     def _places(self, logged: Logged) -> list[_Place | None]:
         """Every place that the event shows, None for one that cannot be told any more; none for an event of the system."""
         kind, fields, after, before = logged.event.type, logged.event.fields, logged.seq, logged.seq - 1

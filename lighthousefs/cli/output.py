@@ -55,12 +55,17 @@ def log_line(dimmed: Sequence[str], *parts: str) -> None:
     sys.stdout.write(f"{_DIM}{head}{_PLAIN}  {body}\n" if _has_colours() else f"{head}  {body}\n")
 
 
-def table(rows: Iterable[tuple[str, str]]) -> None:
-    """Names and values, aligned."""
+def table(rows: Iterable[tuple[str, str]], *, width: int = 0) -> None:
+    """Names and values, aligned; the names take `width` columns, more if one is longer."""
     gathered = list(rows)
-    width = max((len(name) for name, _value in gathered), default=0)
+    width = max([width, *(len(name) for name, _value in gathered)])
     for name, value in gathered:
         line(name.ljust(width), value)
+
+
+def flush() -> None:
+    """Show what was printed, also where nobody looks at single lines."""
+    sys.stdout.flush()
 
 
 def json_line(value: Mapping[str, Any]) -> None:

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import select
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lighthousefs.control import protocol
 from lighthousefs.control.problems import Answered, from_message
 from lighthousefs.errors import Unusable
+from lighthousefs.processes import is_stopped
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 ANSWER_WITHIN_S = 30.0
 """A daemon that has nothing to say yet says so every second."""
 SYNC_WITHIN_S = 600.0
+ASKED_WHETHER_STOPPED_EVERY_S = 2.0
+"""How long a daemon may say nothing before it is looked at whether it can."""
+_BUFFER_BYTES = 64 << 10
 
 
 class NobodyListens(Unusable):
@@ -30,6 +40,7 @@ class Client:
         self._path = path
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         self._socket.settimeout(ANSWER_WITHIN_S)
+        self._within = ANSWER_WITHIN_S
         try:
             self._socket.connect(str(path))
         except (ConnectionRefusedError, FileNotFoundError) as error:
@@ -42,7 +53,7 @@ class Client:
         except OSError as error:
             self._socket.close()
             raise self._lost(error) from error
-        self._stream = self._socket.makefile("rb")
+        self._stream = io.BufferedReader(_Incoming(self), _BUFFER_BYTES)
 
     def ask(self, ask: str, **arguments: Any) -> Iterator[dict[str, Any]]:
         """Rows of the answer, as they come; the connection takes the next question when they have all been taken.
@@ -50,7 +61,7 @@ class Client:
         Raises Answered for what the daemon answers with an error, Unusable if the connection is lost.
         """
         # A sync waits for the disk without a word.
-        self._socket.settimeout(SYNC_WITHIN_S if ask == "sync" else ANSWER_WITHIN_S)
+        self._within = SYNC_WITHIN_S if ask == "sync" else ANSWER_WITHIN_S
         try:
             self._socket.sendall(protocol.frame(protocol.request(ask, arguments)))
         except BrokenPipeError:
@@ -80,9 +91,22 @@ class Client:
             raise ConnectionResetError("it hung up")
         return data
 
+    def receive_into(self, buffer: memoryview) -> int:
+        """What has come, as soon as something has. TimeoutError: nothing comes in time, or nothing can."""
+        ends = time.monotonic() + self._within
+        waiting = select.poll()
+        waiting.register(self._socket, select.POLLIN)
+        while not waiting.poll(min(ASKED_WHETHER_STOPPED_EVERY_S, self._within) * 1000):
+            if time.monotonic() >= ends or is_stopped(self._pid()):
+                raise TimeoutError
+        return self._socket.recv_into(buffer)
+
     def _lost(self, error: Exception) -> Unusable:
         if isinstance(error, TimeoutError):
             pid = self._pid()
+            if is_stopped(pid):
+                hint = f"kill -CONT {pid} lets it go on; to end its mount: lighthousefs unmount --force MOUNTPOINT"
+                return Unusable(f"the daemon at {self._path} (pid {pid}) is stopped (SIGSTOP)", hint)
             hint = f"if it is stuck: lighthousefs unmount --force MOUNTPOINT{f', or kill -9 {pid}' if pid else ''}"
             return Unusable(f"the daemon at {self._path}{f' (pid {pid})' if pid else ''} does not answer", hint)
         return Unusable(f"the daemon at {self._path} was lost: {error}", "ask again; if it has ended, mount again")
@@ -102,3 +126,16 @@ class Client:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class _Incoming(io.RawIOBase):
+    """The bytes that a client receives."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        return self._client.receive_into(memoryview(buffer))

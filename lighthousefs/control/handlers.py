@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lighthousefs import limits
 from lighthousefs.answers import folders, history, ranges
+from lighthousefs.answers.costs import costs as counted_costs
 from lighthousefs.answers.eventjson import Row
 from lighthousefs.answers.health import ServedBy, health, settings
 from lighthousefs.answers.noise import Noise
@@ -112,6 +113,10 @@ def make_handlers(
         _checked(_NoArguments, arguments)
         yield health(engine, served_by)
 
+    def costs(arguments: dict[str, Any], asker: Asker) -> Answer:
+        _checked(_NoArguments, arguments)
+        return counted_costs(engine, asker, past_is_open=_is_open(require_past, asker))
+
     def config(arguments: dict[str, Any], _asker: Asker) -> Answer:
         _checked(_NoArguments, arguments)
         yield settings(served_by)
@@ -123,6 +128,7 @@ def make_handlers(
 
     return {
         "config": Handler(config),
+        "costs": Handler(costs),
         "log": Handler(log),
         "show": Handler(show),
         "status": Handler(status),
@@ -175,6 +181,14 @@ def _require_all(asker: Asker) -> None:
         raise Unusable(
             f"user {asker.uid} may not ask for this", "run it as the user who mounted the store, or with sudo"
         )
+
+
+def _is_open(require_past: Callable[[Asker], None], asker: Asker) -> bool:
+    try:
+        require_past(asker)
+    except Unusable:
+        return False
+    return True
 
 
 def _checked(model: type[_Model], arguments: dict[str, Any]) -> _Model:

@@ -92,7 +92,7 @@ class _Daemon:
         self._control_socket = control_socket
         self._reason: Literal["unmounted", "stopped"] = "unmounted"
         self._served_by = ServedBy(
-            opened.store, options.mount_point, control_socket, options.config, options.config_file
+            opened.store, options.mount_point, control_socket, options.config, options.config_file, runtime.log_file()
         )
         self._past_rule = PastRule(options.config.past, os.geteuid(), options.config.auditors)
 

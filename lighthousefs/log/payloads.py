@@ -114,12 +114,25 @@ def find_place(kv: Kv, payload: int) -> Place | Repeated | None:
     return Place(length, lane, segment, offset, sums)
 
 
+def how_stored(kv: Kv, payload: int) -> tuple[int, bool]:
+    """A payload's length, and whether it is parts of others, stored before. Raises Damaged if no row says."""
+    value = kv.get(Table.PLACES, seq_key(payload))
+    if value is None:
+        raise _nowhere(payload)
+    length, kind = _HEAD.unpack_from(value)
+    return length, kind == _REPEATED
+
+
 def get_place(kv: Kv, payload: int) -> Place | Repeated:
     """Where a payload lies. Raises Damaged if no row says."""
     place = find_place(kv, payload)
     if place is None:
-        raise Damaged(f"contents of event {payload_seq(payload)}", "no place is known for them")
+        raise _nowhere(payload)
     return place
+
+
+def _nowhere(payload: int) -> Damaged:
+    return Damaged(f"contents of event {payload_seq(payload)}", "no place is known for them")
 
 
 def read_pieces(kv: Kv, readers: Readers, pieces: Sequence[Piece], offset: int, length: int) -> bytes | memoryview:

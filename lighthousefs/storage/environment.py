@@ -236,8 +236,9 @@ class Environment:
             self._env.reader_check()
 
     def bytes_used(self) -> int:
-        """Size of the index file on disk."""
-        return (self.folder / _DATA).stat().st_blocks * 512
+        """What the index's folder takes of the disk: what was derived from contents lies in it too."""
+        with os.scandir(self.folder) as files:
+            return sum(file.stat(follow_symlinks=False).st_blocks * 512 for file in files)
 
     def _cursor(self, table: int) -> lmdb.Cursor[bytes]:
         cursor = self._cursors[table]

@@ -228,6 +228,11 @@ class Journal:
         """P: everything before this position is on disk."""
         return self._synced
 
+    @property
+    def is_removed(self) -> bool:
+        """Whether the file that is written has no name left, as when the store was removed under its daemon."""
+        return self._descriptor >= 0 and os.fstat(self._descriptor).st_nlink == 0
+
     def segments(self) -> list[SegmentSize]:
         """Every segment and its length, preallocation not counted."""
         sizes = [SegmentSize(segment, size) for segment, size in self._sizes.items()]
@@ -402,14 +407,19 @@ class Journal:
     def sync(self) -> int:
         """Makes everything appended before the call durable; returns the position it is durable up to.
 
-        At once if nothing is new. StorageError: the disk failed, nobody knows what it has, and from now on this
-        journal takes nothing. ReadOnlyStore: it failed before.
+        At once if nothing is new. StorageError: the disk failed, nobody knows what it has, or the files were removed;
+        from now on this journal takes nothing. ReadOnlyStore: it failed before.
         """
         if not self._writable:
             return self._synced
         with self._sync_lock:
             if self._refusal is not None:
                 raise ReadOnlyStore(self._refusal)
+            if self.is_removed:
+                # Synced or not, nobody will find in it what was written.
+                removed = f"{self._folder} was removed while it was in use"
+                self._refuse(removed)
+                raise StorageError(removed)
             with self._lock:
                 end = self._position
                 if end == self._synced and not self._folder_changed:
