@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -196,3 +197,22 @@ def test_short_writes_are_continued(tmp_path: Path) -> None:
 
 def _write_a_few(descriptor: int, buffers: Sequence[bytes | bytearray | memoryview], offset: int) -> int:
     return os.pwrite(descriptor, b"".join(buffers)[:61], offset)
+
+
+@pytest.mark.parametrize("everything_is_synced", [True, False])
+def test_a_journal_that_was_removed_syncs_nothing_and_takes_nothing(tmp_path: Path, everything_is_synced: bool) -> None:
+    ledger = Ledger(tmp_path / "journal")
+    ledger.append(300)
+    ledger.journal.sync()
+    if not everything_is_synced:
+        ledger.append(300)
+    assert not ledger.journal.is_removed
+    ledger.journal._folder.rename(tmp_path / "moved")
+    assert ledger.journal.sync() == ledger.journal.position
+    shutil.rmtree(tmp_path / "moved")
+    assert ledger.journal.is_removed
+    with pytest.raises(StorageError, match="was removed while it was in use"):
+        ledger.journal.sync()
+    with pytest.raises(ReadOnlyStore):
+        ledger.append(300)
+    ledger.journal.close()

@@ -134,6 +134,8 @@ def test_the_log_is_as_closed_as_the_past(mounted: Mounted) -> None:
         assert told == ["version-closed", "written", "file-created"], "not what came when it was closed"
     assert len(rows) > len(_ask(mounted, MEMBER, "log", raw=True))
     assert _ask(mounted, OTHER, "status")[0]["last_event"] == mounted.newest()
+    assert _ask(mounted, OTHER, "costs")[0]["paths"] is None
+    assert [path["path"] for path in _ask(mounted, MEMBER, "costs")[0]["paths"]] == ["d/f", "d/link"]
 
 
 def test_nothing_in_a_closed_past_changes_either(mounted: Mounted) -> None:

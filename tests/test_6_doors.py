@@ -72,7 +72,7 @@ ARGUMENTS = [
     "v",
 ]
 QUESTIONS = st.fixed_dictionaries(
-    {"v": st.just(1), "ask": st.sampled_from(["log", "show", "status", "sync"])},
+    {"v": st.just(1), "ask": st.sampled_from(["log", "show", "status", "costs", "sync"])},
     optional={name: VALUES for name in ARGUMENTS if name != "v"},
 )
 LIKELY = st.fixed_dictionaries(

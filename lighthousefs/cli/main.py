@@ -24,7 +24,7 @@ COMMANDS = {
     "init": "Make a store.",
     "mount": "Serve a store as a folder.",
     "unmount": "Flush, wait, detach.",
-    "status": "How a store is, and who serves it.",
+    "status": "How a store is, who serves it, and what it costs.",
     "sync": "Return when everything acknowledged is on disk.",
     "import": "Bring a folder into the project.",
     "export": "Write a moment out as plain files.",
