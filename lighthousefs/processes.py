@@ -51,13 +51,16 @@ def credentials(pid: int) -> Credentials | None:
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a signal or a tracer has stopped the process; False for one that is gone or cannot be seen from here."""
+    """Whether a signal has stopped the process; False for one that is gone or cannot be seen from here.
+
+    One that a tracer holds (t) is not: strace does that for a moment at each system call.
+    """
     try:
         told = (_PROC / str(pid) / "stat").read_bytes()
     except OSError:
         return False
     # The name before it is in parentheses, and may hold some itself (proc_pid_stat(5)).
-    return told.rpartition(b") ")[2][:1] in (b"T", b"t")
+    return told.rpartition(b") ")[2][:1] == b"T"
 
 
 def _in_our_user_namespace(pid: int) -> bool:
