@@ -43,6 +43,7 @@ def rebuild_index(
             if uncommitted >= EVENTS_PER_COMMIT:
                 state.flush()
                 stored.flush()
+                log.flush()
                 environment.commit()
                 uncommitted = 0
         damage = scan.verdict if isinstance(scan.verdict, Damaged) else None

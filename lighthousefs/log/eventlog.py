@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from struct import Struct
 from typing import NamedTuple
 
 import msgpack
@@ -12,16 +11,18 @@ from lighthousefs.domain.codec import decode
 from lighthousefs.domain.events import Event
 from lighthousefs.errors import Damaged
 from lighthousefs.ids import payload_id
+from lighthousefs.log.chain import Chain
 from lighthousefs.log.clock import LogClock
+from lighthousefs.log.merkle import Head
 from lighthousefs.log.payloads import EVENT_LANE, Place, Repeated, block_sums, put_place
 from lighthousefs.log.repeats import Repeats
 from lighthousefs.storage.journal import Journal
 from lighthousefs.storage.record import Payload, Reference
 from lighthousefs.storage.scan import Group, PayloadPlace
 from lighthousefs.tables.kv import Kv
+from lighthousefs.tables.rows import LOG_TIME
 from lighthousefs.tables.schema import Table, seq_key
 
-_TIME = Struct("<q")
 _COMMITTED = b"committed"
 
 
@@ -67,9 +68,11 @@ class EventIndex:
         self._kv = kv
         last = kv.floor(Table.EVENTS, seq_key((1 << 64) - 1))
         self.last_seq = 0 if last is None else int.from_bytes(last[0], "big")
-        self.last_time: int = 0 if last is None else _TIME.unpack_from(last[1])[0]
+        self.last_time: int = 0 if last is None else LOG_TIME.unpack_from(last[1])[0]
         mark = committed(kv)
         self._end, self._number = (0, 0) if mark is None else (mark.position, mark.number)
+        self._chain = Chain(kv)
+        self._unchained: list[tuple[int, int, bytes]] = []
 
     def index(self, group: Group) -> None:
         """Put a journalled group into the tables of the log."""
@@ -81,16 +84,34 @@ class EventIndex:
             else:
                 place = Place(stored.length, EVENT_LANE, stored.segment, stored.offset, stored.sums)
                 put_place(self._kv, stored.payload_id, place)
-        time = _TIME.pack(group.log_time_ns)
+        time = LOG_TIME.pack(group.log_time_ns)
         for seq, data in enumerate(group.events, group.first_seq):
             self._kv.put(Table.EVENTS, seq_key(seq), time + data)
+            self._unchained.append((seq, group.log_time_ns, data))
         self.last_seq = group.first_seq + len(group.events) - 1
         self.last_time = group.log_time_ns
         self._end = group.end
         self._number = group.number
 
+    def flush(self) -> None:
+        """Take into the chain what was indexed; call it before every commit."""
+        if self._unchained:
+            self._chain.grow(self._unchained)
+            self._unchained = []
+
+    def head(self, seq: int | None = None) -> Head:
+        """The log up to event `seq`, by default all of it, in one hash; raises what `Chain.head` raises."""
+        self.flush()
+        return self._chain.head(seq)
+
+    def path(self, seq: int, size: int) -> list[bytes]:
+        """What proves event `seq` against the head after event `size`; raises what `Chain.path` raises."""
+        self.flush()
+        return self._chain.path(seq, size)
+
     def note_committed(self, synced: int) -> None:
         """Write down how far the index got; to be committed with it, after the journal was synced up to `synced`."""
+        self.flush()
         mark = Committed(self.last_seq, self.last_time, self._end, self._number, synced)
         self._kv.put(Table.META, _COMMITTED, msgpack.packb(mark))
 
@@ -112,7 +133,7 @@ class EventIndex:
         value = self._kv.get(Table.EVENTS, seq_key(seq))
         if value is None:
             raise Damaged(f"event {seq}", "it is missing in the index")
-        return int(_TIME.unpack_from(value)[0])
+        return int(LOG_TIME.unpack_from(value)[0])
 
     def seq_at(self, time: int) -> int:
         """The newest event whose log time is `time` (ns) or before; 0 if there is none.
@@ -170,6 +191,6 @@ class EventLog(EventIndex):
 
 def _logged(seq: int, value: bytes) -> Logged:
     try:
-        return Logged(seq, _TIME.unpack_from(value)[0], decode(value[_TIME.size :]))
+        return Logged(seq, LOG_TIME.unpack_from(value)[0], decode(value[LOG_TIME.size :]))
     except ValueError as error:
         raise Damaged(f"event {seq}", str(error)) from error

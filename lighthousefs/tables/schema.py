@@ -12,7 +12,7 @@ from enum import IntEnum
 from struct import Struct
 from typing import NamedTuple
 
-INDEX_LAYOUT = 4
+INDEX_LAYOUT = 5
 
 
 class Table(IntEnum):
@@ -48,6 +48,7 @@ class Table(IntEnum):
     BY_CORRELATION = 27
     CORRELATIONS = 28
     BY_TYPE = 29
+    CHAIN = 30
 
 
 class Shape(NamedTuple):
@@ -89,6 +90,7 @@ SHAPES: dict[Table, Shape] = {
     Table.BY_CORRELATION: Shape("correlation u64, first seq", "up to 256 distances from the first seq, u32 each"),
     Table.CORRELATIONS: Shape("number u64", "correlation, kind, origin (MessagePack)"),
     Table.BY_TYPE: Shape("event type u64, first seq", "up to 256 distances from the first seq, u32 each"),
+    Table.CHAIN: Shape("seq", "subtree roots of 32 bytes"),
 }
 DERIVED = tuple(table for table in Table if SHAPES[table].derived)
 

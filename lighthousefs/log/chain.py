@@ -1,0 +1,131 @@
+"""The Merkle tree of the log, kept as it grows: the roots of its full subtrees at every 1,024th event, and now.
+
+Hashed when the index is about to be committed, never on the way of a request. What is kept makes the head of the log at any
+event, and the proof of any event against any later head, a matter of a few rows and of at most 1,024 events hashed anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import msgpack
+
+from lighthousefs.errors import Damaged
+from lighthousefs.log.merkle import HASH_BYTES, Head, Peaks, inclusion_path, leaf_hash, node_hash, root_of, split
+from lighthousefs.tables.kv import Kv
+from lighthousefs.tables.rows import LOG_TIME
+from lighthousefs.tables.schema import SEQ_KEY, Table, seq_key
+
+EVENTS_PER_ROW = 1024
+_GROWN = b"chain"
+
+
+class Chain:
+    """The chain of one index; one instance a write transaction, as the tables."""
+
+    def __init__(self, kv: Kv) -> None:
+        self._kv = kv
+        self._peaks = self._load()
+
+    def _load(self) -> Peaks:
+        value = self._kv.get(Table.META, _GROWN)
+        if value is None:
+            return Peaks()
+        size, hashes = msgpack.unpackb(value)
+        return _peaks(size, hashes, "its end")
+
+    @property
+    def seq(self) -> int:
+        """The newest event that it covers."""
+        return self._peaks.size
+
+    def grow(self, events: Iterable[tuple[int, int, bytes]]) -> None:
+        """Take (seq, log time, event bytes) of the next events in."""
+        peaks = self._peaks
+        for seq, log_time, event in events:
+            peaks.append(leaf_hash(seq, log_time, event))
+            if not seq % EVENTS_PER_ROW:
+                self._kv.put(Table.CHAIN, seq_key(seq), b"".join(peaks.hashes))
+        self._kv.put(Table.META, _GROWN, _grown(peaks))
+
+    def head(self, seq: int | None = None) -> Head:
+        """The head right after event `seq`, by default the newest that the chain covers.
+
+        Raises ValueError if it is above that, Damaged if the index has not all of it.
+        """
+        if seq is None or seq == self._peaks.size:
+            return Head(self._peaks.size, self._peaks.root())
+        self._require_covered(seq)
+        peaks = self._peaks_before(seq)
+        for number in range(peaks.size + 1, seq + 1):
+            peaks.append(self._leaf(number))
+        return Head(seq, peaks.root())
+
+    def path(self, seq: int, size: int) -> list[bytes]:
+        """What proves event `seq` against the head after event `size`.
+
+        Raises ValueError if `seq` is not one of the first `size` events, or the log has fewer, Damaged as `head`.
+        """
+        self._require_covered(size)
+        return inclusion_path(seq - 1, size, self._subtree)
+
+    def _require_covered(self, seq: int) -> None:
+        if seq > self._peaks.size:
+            raise ValueError(f"the chain covers {self._peaks.size} events, not {seq}")
+
+    def _subtree(self, first: int, size: int) -> bytes:
+        """The root over the leaves [first, first + size), where `first` is a multiple of its largest power of two."""
+        if size <= EVENTS_PER_ROW:
+            return root_of([self._leaf(number) for number in range(first + 1, first + size + 1)])
+        if not size & (size - 1) and not (first // size) & 1:
+            # A left child: the last full subtree there was when it became full.
+            return self._peaks_before(first + size).hashes[-1]
+        left = split(size)
+        return node_hash(self._subtree(first, left), self._subtree(first + left, size - left))
+
+    def _peaks_before(self, seq: int) -> Peaks:
+        """The full subtrees at the newest row up to `seq`."""
+        number = seq - seq % EVENTS_PER_ROW
+        if number == 0:
+            return Peaks()
+        value = self._kv.get(Table.CHAIN, seq_key(number))
+        if value is None:
+            raise Damaged(f"chain at event {number}", "its row is missing in the index")
+        return _peaks(number, value, f"event {number}")
+
+    def _leaf(self, seq: int) -> bytes:
+        value = self._kv.get(Table.EVENTS, seq_key(seq))
+        if value is None:
+            raise Damaged(f"event {seq}", "it is missing in the index")
+        return leaf_hash(seq, LOG_TIME.unpack_from(value)[0], value[LOG_TIME.size :])
+
+
+def check_chain(kv: Kv) -> Iterator[str]:
+    """Each row of the chain that is not what the events give, as a sentence. Reads and hashes all events."""
+    peaks = Peaks()
+    grown = kv.get(Table.META, _GROWN) or _grown(peaks)
+    size: int = msgpack.unpackb(grown)[0]
+    for key, value in kv.scan(Table.EVENTS):
+        seq = SEQ_KEY.unpack(key)[0]
+        if seq > size or seq != peaks.size + 1:
+            break
+        peaks.append(leaf_hash(seq, LOG_TIME.unpack_from(value)[0], value[LOG_TIME.size :]))
+        if not seq % EVENTS_PER_ROW and kv.get(Table.CHAIN, key) != b"".join(peaks.hashes):
+            yield f"the chain's row at event {seq} is not what the events up to it give"
+    if _grown(peaks) != grown:
+        yield f"the chain says that it covers {size} events, and is not what the first {peaks.size} give"
+    rows = [SEQ_KEY.unpack(key)[0] for key, _value in kv.scan(Table.CHAIN)]
+    if rows != list(range(EVENTS_PER_ROW, size + 1, EVENTS_PER_ROW)):
+        yield f"the chain of {size} events has {len(rows)} rows, not one for every {EVENTS_PER_ROW} events"
+
+
+def _grown(peaks: Peaks) -> bytes:
+    packed: bytes = msgpack.packb((peaks.size, b"".join(peaks.hashes)))
+    return packed
+
+
+def _peaks(size: int, hashes: bytes, place: str) -> Peaks:
+    try:
+        return Peaks(size, [hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)])
+    except ValueError as error:
+        raise Damaged(f"chain at {place}", str(error)) from error
