@@ -48,6 +48,15 @@ class Chain:
                 self._kv.put(Table.CHAIN, seq_key(seq), b"".join(peaks.hashes))
         self._kv.put(Table.META, _GROWN, _grown(peaks))
 
+    def cut(self, seq: int) -> None:
+        """Forget the events above `seq`, which the index still has; raises what `head` raises."""
+        self._require_covered(seq)
+        peaks = self._peaks_at(seq)
+        for number in range(seq - seq % EVENTS_PER_ROW + EVENTS_PER_ROW, self._peaks.size + 1, EVENTS_PER_ROW):
+            self._kv.delete(Table.CHAIN, seq_key(number))
+        self._peaks = peaks
+        self._kv.put(Table.META, _GROWN, _grown(peaks))
+
     def head(self, seq: int | None = None) -> Head:
         """The head right after event `seq`, by default the newest that the chain covers.
 
@@ -56,10 +65,7 @@ class Chain:
         if seq is None or seq == self._peaks.size:
             return Head(self._peaks.size, self._peaks.root())
         self._require_covered(seq)
-        peaks = self._peaks_before(seq)
-        for number in range(peaks.size + 1, seq + 1):
-            peaks.append(self._leaf(number))
-        return Head(seq, peaks.root())
+        return Head(seq, self._peaks_at(seq).root())
 
     def path(self, seq: int, size: int) -> list[bytes]:
         """What proves event `seq` against the head after event `size`.
@@ -82,6 +88,12 @@ class Chain:
             return self._peaks_before(first + size).hashes[-1]
         left = split(size)
         return node_hash(self._subtree(first, left), self._subtree(first + left, size - left))
+
+    def _peaks_at(self, seq: int) -> Peaks:
+        peaks = self._peaks_before(seq)
+        for number in range(peaks.size + 1, seq + 1):
+            peaks.append(self._leaf(number))
+        return peaks
 
     def _peaks_before(self, seq: int) -> Peaks:
         """The full subtrees at the newest row up to `seq`."""

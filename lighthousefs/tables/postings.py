@@ -79,6 +79,21 @@ class Postings:
             self.flush()
             found = self._kv.ceiling(self._table, POSTING_KEY.pack(number, row_first + 1))
 
+    def cut(self, number: int, seq: int) -> None:
+        """Forget the events of `number` above `seq`."""
+        self.flush()
+        self._tails.pop(number, None)
+        while (found := self._kv.floor(self._table, POSTING_KEY.pack(number, (1 << 64) - 1))) is not None:
+            key_number, first = POSTING_KEY.unpack(found[0])
+            if key_number != number:
+                return
+            kept = [distance for (distance,) in _DISTANCE.iter_unpack(found[1]) if first + distance <= seq]
+            if not kept:
+                self._kv.delete(self._table, found[0])
+                continue
+            self._kv.put(self._table, found[0], b"".join(map(_DISTANCE.pack, kept)))
+            return
+
     def _load_tail(self, number: int) -> list[int]:
         found = self._kv.floor(self._table, POSTING_KEY.pack(number, (1 << 64) - 1))
         if found is None:
