@@ -97,6 +97,23 @@ class Bounds(_Settings):
         return self
 
 
+class ScrubSettings(_Settings):
+    """How the daemon reads what is stored, to find what the disk has lost."""
+
+    mib_per_second: float = Field(
+        default=limits.SCRUB_MIB_PER_SECOND,
+        ge=0,
+        le=limits.SCRUB_MIB_PER_SECOND_MOST,
+        description="How fast stored contents are read and checked in the background, in MiB a second; 0: never.",
+    )
+    days: float = Field(
+        default=limits.SCRUB_DAYS,
+        ge=0,
+        le=limits.SCRUB_DAYS_MOST,
+        description="How long it is from the end of one round through the whole store to the next.",
+    )
+
+
 class Config(_Settings):
     """All settings, as they are where nothing is given."""
 
@@ -117,6 +134,9 @@ class Config(_Settings):
         "they have a slash.",
     )
     bounds: Bounds = Field(default=Bounds(), description="How far the daemon goes.")
+    scrub: ScrubSettings = Field(
+        default=ScrubSettings(), description="How the daemon reads what is stored, to find what the disk has lost."
+    )
 
 
 def load(path: Path) -> Config:

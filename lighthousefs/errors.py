@@ -50,6 +50,16 @@ class Damaged(StorageError):
         self.what = what
 
 
+class DamagedContents(Damaged):
+    """Contents of a payload are not what was written, from `offset` of `file` on."""
+
+    def __init__(self, payload: int, file: str, offset: int, what: str, *, event: int) -> None:
+        super().__init__(f"{file} at offset {offset}: contents of event {event}", what)
+        self.payload = payload
+        self.file = file
+        self.offset = offset
+
+
 class FormatError(LighthouseError):
     """The store holds something this version does not know; the message names both numbers."""
 

@@ -37,6 +37,10 @@ QUESTIONS_MAX, QUESTIONS_OF_OTHERS_MAX, QUESTIONS_OF_ONE_MAX = 512, 24, 8
 """Connections to a daemon that ask at a time, those of other users than root and the daemon's, those of one of these."""
 QUESTIONS_MAX_LEAST, QUESTIONS_MAX_MOST = 3, 512
 
+SCRUB_MIB_PER_SECOND, SCRUB_MIB_PER_SECOND_MOST = 4.0, 4096.0
+SCRUB_DAYS, SCRUB_DAYS_MOST = 7.0, 365.0
+"""How fast and how often all that is stored is read again, as `scrub` of the settings says."""
+
 TIME_MIN_NS = -(1 << 63)
 TIME_MAX_NS = (1 << 63) - 1
 

@@ -64,6 +64,7 @@ def test_the_settings_of_a_mount_are_shown_by_it(store: Path, mount_point: Path,
         "auditors": 4242,
         "noise": ["*.tmp"],
         "bounds": {"sync_seconds": 0.5, "questions_max": 512, "questions_of_others_max": 24, "questions_of_one_max": 8},
+        "scrub": {"mib_per_second": 4.0, "days": 7.0},
     }
     assert tomllib.loads(shown) == settings
     assert shown.startswith(f"# From {tmp_path}/c\\u000a\\u202e.toml, ")

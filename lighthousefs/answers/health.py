@@ -11,6 +11,7 @@ from pathlib import Path
 from lighthousefs import __version__
 from lighthousefs.answers.eventjson import Row, rfc3339, text_fields
 from lighthousefs.config import Config, in_force
+from lighthousefs.engine.damages import scrubbed
 from lighthousefs.engine.engine import Engine
 from lighthousefs.errors import Unusable
 from lighthousefs.storage.store import Store
@@ -44,10 +45,10 @@ def health(engine: Engine, served_by: ServedBy) -> Row:
     - `read_only`: whether no change is taken until a restart
     - `refused_because`: why changes are refused at the moment, also for want of room; null if they are not
     - `damage`: what is wrong with the stored bytes, and where; null if nothing is known to be
+    - `scrubbed`: when all that is stored was last read and checked to the end, null before the first time
     - `last_event`, `last_event_time`: seq of the newest event (0: none) and its log time
     - `events`: how many there are
-    - `journal_written_to`, `journal_synced_to`: ends of the journal, and of the part of it that is on disk for certain,
-      each as SEGMENT:OFFSET
+    - `journal_written_to`, `journal_synced_to`: its end, and that of what is on disk for certain, as SEGMENT:OFFSET
     - `synced_event`: the newest event known to be on disk; it may be a newer one
     - `uncommitted_events`: events that are in the journal and not yet in the index on disk
     - `sizes`: bytes: `journal` (what it holds), `index` (what it takes of the disk), `disk_free`; of the last two null for
@@ -84,7 +85,8 @@ def health(engine: Engine, served_by: ServedBy) -> Row:
         "format": served_by.store.contents.format,
         "read_only": engine.refusal is not None,
         "refused_because": engine.trouble,
-        "damage": None if engine.damage is None else str(engine.damage),
+        "damage": _damage(engine),
+        "scrubbed": rfc3339(ended) if (ended := scrubbed(engine.environment).ended) else None,
         "last_event": engine.last_seq,
         "last_event_time": None if last is None else rfc3339(last.log_time),
         "events": engine.last_seq,
@@ -98,6 +100,17 @@ def health(engine: Engine, served_by: ServedBy) -> Row:
             "disk_free": disk_free,
         },
     }
+
+
+def _damage(engine: Engine) -> str | None:
+    """In words that name no file of the project: everybody may read them."""
+    if engine.damage is not None:
+        return str(engine.damage)
+    if not len(engine.damages):
+        return None
+    newest = engine.damages.newest
+    count = f"{len(engine.damages)} payloads, " if len(engine.damages) > 1 else ""
+    return f"{count}{newest.place} at offset {newest.offset}: {newest.what}; status/alerts.json tells all"
 
 
 def settings(served_by: ServedBy) -> Row:

@@ -18,6 +18,7 @@ from typing import Any, Literal
 import trio
 
 from lighthousefs import __version__, runtime
+from lighthousefs.answers.alerts import alerts
 from lighthousefs.answers.eventjson import event_line
 from lighthousefs.answers.health import ServedBy, health
 from lighthousefs.answers.noise import Noise
@@ -26,6 +27,7 @@ from lighthousefs.control.admission import Admission
 from lighthousefs.control.handlers import make_handlers
 from lighthousefs.control.server import serve as serve_control
 from lighthousefs.daemon.durability import Durability
+from lighthousefs.daemon.scrub import Scrub
 from lighthousefs.domain.events import Mounted, Unmounted
 from lighthousefs.domain.permission import PastRule
 from lighthousefs.engine.opening import KNOWN, OpenStore, open_store
@@ -36,7 +38,8 @@ from lighthousefs.fuse.invalidation import Invalidation
 from lighthousefs.fuse.operations import Operations
 from lighthousefs.layout import VIEWS_NAME, Layout
 from lighthousefs.namespace.affected import affected
-from lighthousefs.namespace.items import Owner, Text
+from lighthousefs.namespace.found import Caller
+from lighthousefs.namespace.items import CallersText, Owner, Text
 from lighthousefs.namespace.retries import KEPT_SECONDS
 from lighthousefs.namespace.tree import Tree
 from lighthousefs.storage.store import Store
@@ -111,11 +114,13 @@ class _Daemon:
     def _mount(self) -> None:
         options = ["allow_other"] * self._options.allow_other + ["ro"] * self._options.read_only
         self._durability = Durability(self._engine, self._options.config.bounds.sync_seconds)
+        self._scrub = Scrub(self._engine, self._opened.store.journal, self._options.config.scrub)
         self._invalidation = Invalidation(root_is_project=self._options.layout is Layout.PROJECT)
         started = time.time_ns()
-        texts = {
+        texts: dict[bytes, Text | CallersText] = {
             b"README.md": Text(lambda: readme(self._options.layout), fixed=True),
             b"status/config.toml": Text(self._config, fixed=True),
+            b"status/alerts.json": CallersText(self._alerts),
             b"status/health.json": Text(self._health, fixed=False),
             b"status/version": Text(lambda: f"{__version__}\n".encode(), fixed=True),
         }
@@ -146,6 +151,10 @@ class _Daemon:
         # Counters grow between a stat and a read: blanks keep the size, as archivers take amiss what it does else.
         return text.ljust(-(-(len(text) + 1) // _HEALTH_BYTES_STEP) * _HEALTH_BYTES_STEP - 1) + b"\n"
 
+    def _alerts(self, caller: Caller) -> bytes:
+        found = alerts(self._engine, with_paths=self._past_rule.is_owner(caller.uid))
+        return json.dumps(found, indent=2).encode() + b"\n"
+
     def _config(self) -> bytes:
         return in_force(self._options.config, self._options.config_file).encode()
 
@@ -153,6 +162,7 @@ class _Daemon:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._wait_for_signal)
             nursery.start_soon(self._durability.run)
+            nursery.start_soon(self._scrub.run)
             nursery.start_soon(self._end_retries)
             nursery.start_soon(self._invalidation.run)
             open_to_others = self._options.mount_point if self._options.allow_other else None

@@ -38,8 +38,9 @@ from lighthousefs.domain.commands import (
 from lighthousefs.domain.decide import decide
 from lighthousefs.domain.events import TYPE_OF_RECORD, Event, InodesReserved
 from lighthousefs.domain.state import Inode
+from lighthousefs.engine.damages import Damages
 from lighthousefs.engine.identity import Identities, author_of
-from lighthousefs.errors import BatchRefused, Damaged, DiskFull, ReadOnlyStore, Refused, StorageError
+from lighthousefs.errors import BatchRefused, Damaged, DamagedContents, DiskFull, ReadOnlyStore, Refused, StorageError
 from lighthousefs.ids import payload_id
 from lighthousefs.log.clock import LogClock
 from lighthousefs.log.eventlog import Contents, EventIndex, EventLog, committed
@@ -49,6 +50,7 @@ from lighthousefs.storage.journal import Journal
 from lighthousefs.storage.scan import Group, Scan
 from lighthousefs.tables.contents import pieces as contents_pieces
 from lighthousefs.tables.moment import Moment
+from lighthousefs.tables.schema import Table
 from lighthousefs.tables.state import TableState
 
 _log = logging.getLogger(__name__)
@@ -82,7 +84,8 @@ def _nobody_waits() -> None:
 
 
 class Engine:
-    """Made by `opening.open_engine`. `stored` has the contents; `damage` is what is known to be wrong with stored bytes."""
+    """Made by `opening.open_engine`. `stored` has the contents; `damage` is what opening found
+    to be wrong with the journal, `damages` what is known to be wrong with stored contents."""
 
     def __init__(
         self,
@@ -101,6 +104,7 @@ class Engine:
         self.journal = journal
         self.clock = clock
         self.damage = damage
+        self.damages = Damages(environment, self.remember)
         self.refusal = refusal
         self.open_inodes: Counter[int] = Counter()
         self.stored = stored
@@ -436,11 +440,26 @@ class Engine:
         found = contents_pieces(self.environment, inode, offset, length, seq)
         try:
             return self.stored.read(inode.body, found, offset, length)
+        except DamagedContents as error:
+            self.note_damage(error, by="read")
+            raise
         except Damaged as error:
-            folder = self.at(min(seq, self.last_seq)).path(inode.parent) or b""
-            path = os.fsdecode(folder + b"/" + inode.name if folder else inode.name)
-            self.damage = Damaged(error.place, f"{error.what} (read for {path!r})")
-            raise self.damage from error
+            self.damage = error
+            raise
+
+    def remember(self, key: bytes, value: bytes) -> None:
+        """Keep a note of this machine's own in the index, with the next commit; without it if the index takes none."""
+        try:
+            self.environment.put(Table.META, key, value)
+        except StorageError:
+            self._replay_live()
+
+    def note_damage(self, error: DamagedContents, *, by: str) -> None:
+        """Remember, and tell the daemon's log once, that stored contents are not what was written."""
+        if self.damages.note(error, by=by, time=self.clock.now(), newest=self.last_seq):
+            damage = self.damages.newest
+            version = f"version {damage.version}" if damage.version else "a version that is not closed"
+            _log.error("%s; it is %s of %r", error, version, os.fsdecode(damage.path))
 
 
 def replay_tail(

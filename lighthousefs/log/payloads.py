@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 
 from xxhash import xxh3_64_intdigest
 
-from lighthousefs.errors import Damaged
+from lighthousefs.errors import Damaged, DamagedContents
 from lighthousefs.ids import payload_seq
 from lighthousefs.limits import BLOCK_BYTES
 from lighthousefs.storage.record import Extent
@@ -28,6 +28,9 @@ from lighthousefs.tables.schema import Table, seq_key
 
 EVENT_LANE, DERIVED_LANE = 0, 1
 """Lanes: what events carry lies in the journal; what was derived from it beside the index, and goes when that goes."""
+
+_FOLDERS = ("journal", "index")
+_NOT_AS_WRITTEN = "the stored bytes are not those that were written"
 
 _STORED, _REPEATED = 0, 1
 _HEAD = Struct("<IB")
@@ -204,14 +207,34 @@ def _fetch(readers: Readers, fetch: list[_Wanted], taken: dict[int, memoryview])
     """Read neighbours at once; what each piece wants goes to `taken`, under its place in the file."""
     begin = fetch[0].offset
     end = max([wanted.offset + wanted.length for wanted in fetch])
-    stored = memoryview(readers[fetch[0].lane].read(fetch[0].segment, begin, end - begin))
+    first = fetch[0]
+    try:
+        stored = memoryview(readers[first.lane].read(first.segment, begin, end - begin))
+    except Damaged as error:
+        raise _damaged(first.payload, first.lane, first.segment, begin, error.what) from error
     for wanted in fetch:
         at = wanted.offset - begin
         blocks = stored[at : at + wanted.length]
         if block_sums(blocks) != wanted.sums:
-            raise Damaged(
-                f"journal/{segment_name(wanted.lane, wanted.segment)} at offset {wanted.offset}: contents of event "
-                f"{payload_seq(wanted.payload)}",
-                "the stored bytes are not those that were written",
-            )
+            raise _damaged(wanted.payload, wanted.lane, wanted.segment, wanted.offset, _NOT_AS_WRITTEN)
         taken[wanted.start] = blocks[wanted.taken]
+
+
+def verify_place(readers: Readers, payload: int, place: Place) -> None:
+    """Read a payload and hold it against its sums.
+
+    Raises DamagedContents if it is not what was written, StorageError if the disk fails.
+    """
+    try:
+        data = memoryview(readers[place.lane].read(place.segment, place.offset, place.length))
+    except Damaged as error:
+        raise _damaged(payload, place.lane, place.segment, place.offset, error.what) from error
+    for number, told in enumerate(place.sums):
+        at = number * BLOCK_BYTES
+        if xxh3_64_intdigest(data[at : at + BLOCK_BYTES]) != told:
+            raise _damaged(payload, place.lane, place.segment, place.offset + at, _NOT_AS_WRITTEN)
+
+
+def _damaged(payload: int, lane: int, segment: int, offset: int, what: str) -> DamagedContents:
+    file = f"{_FOLDERS[lane]}/{segment_name(lane, segment)}"
+    return DamagedContents(payload, file, offset, what, event=payload_seq(payload))

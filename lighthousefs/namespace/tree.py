@@ -37,7 +37,7 @@ class Tree:
     def __init__(
         self,
         engine: Engine,
-        texts: Mapping[bytes, Text],
+        texts: Mapping[bytes, Text | CallersText],
         owner: Owner,
         rule: PastRule,
         *,

@@ -14,7 +14,7 @@ lost, with who did it and when. The past is just more folders. Paths here are fr
     {views}history/@421/{pad}the whole project right after event 421, read-only
     {views}history/5m-ago/{pad2}the project five minutes ago, read-only
     {views}events/{pad3}the log as JSON Lines, 10,000 events a file, `newest` the last one
-    {views}status/{pad4}config.toml, health.json, version, whoami, last-error
+    {views}status/{pad4}alerts.json, config.toml, health.json, version, whoami, last-error
 
 ## Naming a moment
 

@@ -1,0 +1,103 @@
+"""Stored contents read again and again at a gentle pace, so that a flipped bit is found before somebody needs it.
+
+A round goes through all that events carried, in the order of the events, a slice at a time: the places come from the index
+between two requests, the bytes are read and checked in a worker thread. How far a round got is kept in the index, so that a
+restart goes on with it.
+"""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import msgpack
+import trio
+
+from lighthousefs.config import ScrubSettings
+from lighthousefs.engine.damages import SCRUB_KEY, Scrubbed, scrubbed
+from lighthousefs.engine.engine import Engine
+from lighthousefs.errors import DamagedContents, StorageError
+from lighthousefs.log.payloads import EVENT_LANE, Place, find_place, verify_place
+from lighthousefs.storage.segment import SegmentReader
+from lighthousefs.tables.schema import SEQ_KEY, Table, seq_key
+
+_log = logging.getLogger(__name__)
+_SLICE_BYTES = 1 << 20
+_SLICE_ROWS = 256
+_DAY_NS = 24 * 3600 * 10**9
+_START_SECONDS = 2.0
+"""Whoever starts a daemon has something else to do first."""
+_LOOK_SECONDS = 60.0
+_PAUSE_SECONDS = 0.01
+_ROUND_NS_LEAST = 10**9
+
+Found = tuple[int, Place]
+
+
+class Scrub:
+    """Of one store, for ever; `settings` say how fast and how often."""
+
+    def __init__(self, engine: Engine, journal: Path, settings: ScrubSettings) -> None:
+        self._engine = engine
+        self._journal = journal
+        self._bytes_per_second = settings.mib_per_second * (1 << 20)
+        self._round_ns = max(int(settings.days * _DAY_NS), _ROUND_NS_LEAST)
+        self._at = scrubbed(engine.environment)
+
+    async def run(self) -> None:
+        """Look at what is known to be damaged, then go round."""
+        if not self._bytes_per_second:
+            return
+        await trio.sleep(_START_SECONDS)
+        await self._look_again()
+        while True:
+            while self._at.next == 0 and self._engine.clock.now() < self._at.ended + self._round_ns:
+                await trio.sleep(min(_LOOK_SECONDS, self._round_ns / 10**9))
+            try:
+                await self._slice()
+            except StorageError as error:
+                _log.error("scrub: %s", error)
+                await trio.sleep(_LOOK_SECONDS)
+
+    async def _look_again(self) -> None:
+        """Damage that somebody has mended, with a copy of the file from elsewhere, is none any more."""
+        known = [damage.payload for damage in self._engine.damages]
+        for payload in known:
+            place = find_place(self._engine.environment, payload)
+            if isinstance(place, Place) and not await trio.to_thread.run_sync(self._check, [(payload, place)]):
+                self._engine.damages.forget(payload)
+
+    async def _slice(self) -> None:
+        places: list[Found] = []
+        size = rows = 0
+        last = self._at.next
+        for key, _value in self._engine.environment.scan(Table.PLACES, seq_key(self._at.next)):
+            last = SEQ_KEY.unpack(key)[0]
+            place = find_place(self._engine.environment, last)
+            if isinstance(place, Place) and place.lane == EVENT_LANE:
+                places.append((last, place))
+                size += place.length
+            rows += 1
+            if size >= _SLICE_BYTES or rows >= _SLICE_ROWS:
+                break
+        for error in await trio.to_thread.run_sync(self._check, places):
+            self._engine.note_damage(error, by="scrub")
+        self._at = self._at._replace(next=last + 1) if rows else Scrubbed(0, self._engine.clock.now())
+        self._engine.remember(SCRUB_KEY, msgpack.packb(self._at))
+        await trio.sleep(max(size / self._bytes_per_second, _PAUSE_SECONDS))
+
+    def _check(self, places: list[Found]) -> list[DamagedContents]:
+        """What is wrong with them; in a worker thread."""
+        reader = SegmentReader(self._journal)
+        found: list[DamagedContents] = []
+        try:
+            for payload, place in places:
+                try:
+                    verify_place((reader,), payload, place)
+                except DamagedContents as error:
+                    found.append(error)
+                except StorageError as error:
+                    _log.error("scrub: %s", error)
+        finally:
+            reader.close()
+        return found

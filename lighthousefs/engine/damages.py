@@ -1,0 +1,107 @@
+"""What is known to be wrong with stored contents. It is kept in the index, so that a restart does not forget it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import msgpack
+
+from lighthousefs.domain.codec import decode
+from lighthousefs.errors import Damaged, DamagedContents
+from lighthousefs.ids import payload_seq
+from lighthousefs.tables.kv import Kv
+from lighthousefs.tables.moment import Moment
+from lighthousefs.tables.rows import LOG_TIME
+from lighthousefs.tables.schema import INO_SEQ_KEY, Table, ino_key, ino_seq_key, seq_key
+
+_KEY = b"damages"
+SCRUB_KEY = b"scrub"
+DAMAGES_MAX = 1000
+"""So many are kept one by one. A disk that has more is not read on to count them."""
+
+
+class Damage(NamedTuple):
+    """Bytes that are not those which `payload` had. `path` is where its file is, or last was; `version` the end of the version
+    that wrote them, 0 for one that is not closed. `since` is the log time (ns) at which it was found, `by` who found it."""
+
+    payload: int
+    path: bytes
+    version: int
+    place: str
+    offset: int
+    what: str
+    by: str
+    since: int
+
+    @property
+    def event(self) -> int:
+        return payload_seq(self.payload)
+
+
+class Scrubbed(NamedTuple):
+    """How far the reading of all that is stored got: the payload to go on with, 0 between two rounds, and the log time (ns)
+    at which the last round ended, 0 before the first did."""
+
+    next: int
+    ended: int
+
+
+def scrubbed(kv: Kv) -> Scrubbed:
+    value = kv.get(Table.META, SCRUB_KEY)
+    return Scrubbed(0, 0) if value is None else Scrubbed(*msgpack.unpackb(value))
+
+
+class Damages:
+    """Those of one index; `remember` puts a note into it."""
+
+    def __init__(self, kv: Kv, remember: Callable[[bytes, bytes], None]) -> None:
+        self._kv = kv
+        self._remember = remember
+        value = kv.get(Table.META, _KEY)
+        rows = [] if value is None else msgpack.unpackb(value, use_list=False)
+        self._found = {row[0]: Damage(*row) for row in rows}
+
+    def __iter__(self) -> Iterator[Damage]:
+        return iter(self._found.values())
+
+    def __len__(self) -> int:
+        return len(self._found)
+
+    @property
+    def newest(self) -> Damage:
+        """The one that was found last; IndexError if there is none."""
+        return list(self._found.values())[-1]
+
+    def note(self, error: DamagedContents, *, by: str, time: int, newest: int) -> bool:
+        """Remember what a read came upon; False if it was known, or there are too many.
+
+        `newest` is the newest event.
+        """
+        if error.payload in self._found or len(self._found) >= DAMAGES_MAX:
+            return False
+        path, version = self._whose(error.payload, newest)
+        damage = Damage(error.payload, path, version, error.file, error.offset, error.what, by, time)
+        self._found[error.payload] = damage
+        self._keep()
+        return True
+
+    def forget(self, payload: int) -> None:
+        """Its bytes are there again."""
+        if self._found.pop(payload, None) is not None:
+            self._keep()
+
+    def _keep(self) -> None:
+        self._remember(_KEY, msgpack.packb(list(self._found.values())))
+
+    def _whose(self, payload: int, newest: int) -> tuple[bytes, int]:
+        seq = payload_seq(payload)
+        value = self._kv.get(Table.EVENTS, seq_key(seq))
+        if value is None:
+            raise Damaged(f"event {seq}", "it is missing in the index")
+        ino: int = decode(value[LOG_TIME.size :]).fields.ino
+        path = Moment(self._kv, newest).path(ino) or Moment(self._kv, seq).path(ino) or b""
+        closed = self._kv.ceiling(Table.VERSIONS, ino_seq_key(ino, seq))
+        if closed is None or not closed[0].startswith(ino_key(ino)):
+            return path, 0
+        return path, INO_SEQ_KEY.unpack(closed[0])[2]
