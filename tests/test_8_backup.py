@@ -337,6 +337,20 @@ def test_a_second_backup_at_the_same_time_is_refused(refuses: Refuses, store: Pa
     done("backup", "create", store, dest)
 
 
+def test_a_backup_that_is_being_made_is_not_taken_for_one_that_was_left(
+    store: Path, dest: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = back_up(store, dest)
+    depot = Depot.make(dest)
+    with depot.changing():
+        depot.begin(whole.model_copy(update={"id": f"{whole.id}.2"}))
+        status, words = status_of(capsys, "backup", "verify", dest)
+        assert (status, words) == (0, f"{whole.id}  whole\n")
+        assert f"{whole.id}.2  being made" in status_of(capsys, "backup", "list", dest)[1]
+    assert f"{whole.id}.2  unfinished" in status_of(capsys, "backup", "list", dest)[1]
+    assert status_of(capsys, "backup", "verify", dest)[0] == 1
+
+
 def test_a_backup_that_is_pruned_while_it_is_read_is_no_damage(
     store: Path, dest: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from backups import back_up, creating, flip, new_store, position_of, problems, restored, status_of, work_in
+from backups import back_up, creating, facts_of, flip, new_store, position_of, problems, restored, status_of, work_in
 from commandline import Refuses, project_in, run
 
 from lighthousefs.backup.depot import Depot
@@ -49,6 +49,20 @@ def test_every_byte_of_a_backup_counts(tmp_path: Path, dest: Path) -> None:
     assert flipped > 3000
 
 
+def test_nothing_is_restored_from_changed_bytes(store: Path, dest: Path, refuses: Refuses, tmp_path: Path) -> None:
+    made = back_up(store, dest)
+    paths = [dest / "backups" / f"{made.id}.json", *(Depot.open(dest).piece(piece) for piece in made.pieces)]
+    for path in paths:
+        data = path.read_bytes()
+        for at in (0, len(data) // 3, len(data) - 1):
+            flip(path, at, at % 8)
+            again = ("backup", "restore", dest, tmp_path / "again", "--id", made.id)
+            refuses(*again, status=1, words="the backup is damaged")
+            assert not (tmp_path / "again" / "store.json").exists()
+            path.write_bytes(data)
+    assert restored(dest, tmp_path / "again") == facts_of(store)
+
+
 def middle_piece(manifest: Manifest, dest: Path) -> Path:
     return Depot.open(dest).piece(manifest.pieces[len(manifest.pieces) // 2])
 
@@ -65,6 +79,21 @@ def test_a_missing_file_is_named(store: Path, dest: Path, refuses: Refuses, tmp_
     # The next backup brings it again, as the store has it.
     assert creating(store, dest).size == manifest.pieces[len(manifest.pieces) // 2].length
     assert set(map(str, problems(dest).values())) == {"[]"}
+
+
+def test_a_damaged_piece_that_is_removed_is_mended_in_all_backups(store: Path, dest: Path) -> None:
+    first = back_up(store, dest)
+    work_in(store, 2)
+    back_up(store, dest)
+    path = middle_piece(first, dest)
+    flip(path, 100)
+    assert all(path.name in wrong for found in problems(dest).values() for wrong in found)
+    assert list(map(len, problems(dest).values())) == [1, 1]
+    ended = run("backup", "verify", dest)
+    assert (ended.returncode, "remove the files that are named" in ended.stderr) == (1, True)
+    path.unlink()
+    back_up(store, dest)
+    assert list(map(len, problems(dest).values())) == [0, 0, 0]
 
 
 def test_a_shortened_file_is_named_and_not_shared_again(store: Path, dest: Path) -> None:

@@ -13,8 +13,9 @@ from __future__ import annotations
 import fcntl
 import os
 import shlex
+import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,7 @@ from lighthousefs.errors import Damaged, FormatError, InUse, StorageError, Unusa
 CHUNK_BYTES: Final = 1 << 20
 _BACKUPS, _SEGMENTS, _LOCK = "backups", "segments", "lock"
 _FINISHED, _UNFINISHED = ".json", ".unfinished"
+_LOCK_TRIES, _LOCK_PAUSE_S = 20, 0.005
 _NOTHING: Sequence[str] = ()
 
 
@@ -77,12 +79,8 @@ class Depot:
         self.disk.folder(self.path)
         lock = self.disk.calls.open(self.path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise InUse(
-                    f"another backup changes {self.path} right now", "run this again when it has ended"
-                ) from error
+            if not _taken(lock):
+                raise InUse(f"another backup changes {self.path} right now", "run this again when it has ended")
             self.disk.folder(self._backups)
             self.disk.folder(self._segments)
             self.disk.sync_folder(self.path)
@@ -90,6 +88,20 @@ class Depot:
             yield
         finally:
             os.close(lock)
+
+    def is_changing(self) -> bool:
+        """Whether another process has that right now."""
+        try:
+            lock = os.open(self.path / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(lock)
+        return False
 
     # What is there
 
@@ -253,6 +265,16 @@ class Depot:
                 freed += entry.stat().st_size
                 self.disk.remove(Path(entry.path))
         return freed
+
+
+def _taken(lock: int) -> bool:
+    """Whoever asks if a depot is changing holds its lock for some microseconds: that is waited for."""
+    for _ in range(_LOCK_TRIES):
+        with suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        time.sleep(_LOCK_PAUSE_S)
+    return False
 
 
 def _by_age(made: Iterable[Manifest]) -> list[Manifest]:

@@ -124,8 +124,11 @@ def list_(dest: Path, as_json: bool) -> None:
             output.line(manifest.id, row["as_of"][:19] + "Z", f"event {manifest.seq}", *sizes)
     for name, problem in wrong.items():
         _state(as_json, name, "damaged", problem)
+    state, words = "unfinished", "the next `backup create` goes on from it"
+    if depot.is_changing():
+        state, words = "being-made", "what it has so far is no backup yet"
     for name in depot.unfinished():
-        _state(as_json, name, "unfinished", "the next `backup create` goes on from it")
+        _state(as_json, name, state, words)
     if not (made or wrong or depot.unfinished()):
         output.note(f"{dest} holds no backup yet")
 
@@ -134,7 +137,7 @@ def _state(as_json: bool, name: str, state: str, words: str) -> None:
     if as_json:
         output.json_line({"state": state, "id": name, "problem": words})
     else:
-        output.line(name, f"{state}: {words}")
+        output.line(name, f"{state.replace('-', ' ')}: {words}")
 
 
 @backup.command()
@@ -144,13 +147,13 @@ def _state(as_json: bool, name: str, state: str, words: str) -> None:
 def verify(dest: Path, name: str | None, as_json: bool) -> None:
     """Read back all backups, or the one named ID, and prove that nothing of them is changed or missing.
 
-    Exit status 1 if something is, or if the newest one is unfinished.
+    Exit status 1 if something is, or if one was begun and left unfinished.
     """
     from lighthousefs.backup.verify import Verifying, bytes_to_read
 
     depot = _depot(dest)
     names = depot.finished() if name is None else [name]
-    unfinished = depot.unfinished() if name is None else []
+    unfinished = depot.unfinished() if name is None and not depot.is_changing() else []
     readable = [manifest for manifest in depot.load_each()[0] if manifest.id in names]
     bad = 0
     with output.progress(bytes_to_read(readable)) as advance:
@@ -166,7 +169,7 @@ def verify(dest: Path, name: str | None, as_json: bool) -> None:
         _tell(as_json, begun, ["it is unfinished"])
     quoted = shlex.quote(os.fspath(dest))
     if bad:
-        hint = f"`lighthousefs backup create TARGET {quoted}` makes a new one"
+        hint = f"remove the files that are named: `lighthousefs backup create TARGET {quoted}` copies them again"
         raise Unusable(
             f"{counted(bad, 'backup')} of {len(names)} in {dest} {'is' if bad == 1 else 'are'} not whole", hint
         )
@@ -237,9 +240,9 @@ def restore(dest: Path, store: Path, name: str | None, at: str | None, as_json: 
     plain = mountinfo.without_links(store)
     if plain.is_relative_to(depot.path) or depot.path.is_relative_to(plain):
         raise Unusable(f"{store} and {dest} lie in one another", "choose another folder", status=2)
-    manifest = depot.load(name) if name is not None else _newest(depot)
     when = None if at is None else parse(at)
     with _stopping(f"{store} is no store yet"), told_of(plain, _AGAIN), _damage_told(depot, f"{store} is no store yet"):
+        manifest = depot.load(name) if name is not None else _newest(depot)
         end = end_of(manifest) if when is None else end_at(depot, manifest, when, time.time_ns())
         restoring = Restoring(depot, manifest, end, store)
         with output.progress(restoring.size) as advance:
