@@ -145,6 +145,12 @@ def store(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def dest(tmp_path: Path) -> Path:
+    """A folder for backups, not made yet."""
+    return tmp_path / "dest"
+
+
+@pytest.fixture
 def mount_point(tmp_path: Path) -> Iterator[Path]:
     """Whatever is mounted there is detached at the end."""
     folder = tmp_path / "mount"

@@ -28,6 +28,7 @@ COMMANDS = {
     "sync": "Return when everything acknowledged is on disk.",
     "import": "Bring a folder into the project.",
     "export": "Write a moment out as plain files.",
+    "backup": "Copies of a store, and stores made of them.",
     "log": "What happened, newest first.",
     "show": "One event whole.",
     "config": "Check settings, show those in force, or all there are.",

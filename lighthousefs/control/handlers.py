@@ -13,6 +13,7 @@ from lighthousefs.answers.costs import costs as counted_costs
 from lighthousefs.answers.eventjson import Row
 from lighthousefs.answers.health import ServedBy, health, settings
 from lighthousefs.answers.noise import Noise
+from lighthousefs.answers.position import position
 from lighthousefs.control import changing
 from lighthousefs.control.interface import Answer, Caller, Change, Handler
 from lighthousefs.domain.permission import Asker
@@ -126,10 +127,16 @@ def make_handlers(
         now = health(engine, served_by)
         yield {name: now[name] for name in ("store", "store_gone", "synced_event", "journal_synced_to", "read_only")}
 
+    def journal_end(arguments: dict[str, Any], asker: Asker) -> Answer:
+        _require_all(asker)
+        _checked(_NoArguments, arguments)
+        yield position(engine, served_by.store)
+
     return {
         "config": Handler(config),
         "costs": Handler(costs),
         "log": Handler(log),
+        "position": Handler(journal_end),
         "show": Handler(show),
         "status": Handler(status),
         "sync": Handler(synced, first=engine.sync),

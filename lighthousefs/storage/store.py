@@ -39,6 +39,8 @@ FORMAT = 1
 ID_BYTES = 16
 STORE_JSON = "store.json"
 STORE_JSON_BYTES_MAX = 1 << 20
+RESTORING = "restoring.json"
+"""Says which backup a folder is being made a store from; `store.json` comes last, and then this goes."""
 
 _Id = Annotated[bytes, Field(min_length=ID_BYTES, max_length=ID_BYTES)]
 _Number = Annotated[int, Field(ge=0, le=255)]
@@ -108,9 +110,7 @@ class Store:
         store, on NFS or FUSE, missing rights, a full disk: then nothing is left behind, and an existing folder is as
         it was.
         """
-        folder = without_links(path, mounts)
-        _refuse_file_system(path, mount_of(folder, mounts))
-        _refuse_inside_store(path, folder, mounts)
+        folder = require_place(path, mounts)
         contents = StoreFile(
             format=FORMAT,
             store_id=os.urandom(ID_BYTES),
@@ -227,6 +227,14 @@ class Store:
         return holder_of(self.path)
 
 
+def require_place(path: Path, mounts: Sequence[Mount] | None = None) -> Path:
+    """`path` without links, where a store may come to be. Raises Unusable on NFS or FUSE, or inside a store."""
+    folder = without_links(path, mounts)
+    _refuse_file_system(path, mount_of(folder, mounts))
+    _refuse_inside_store(path, folder, mounts)
+    return folder
+
+
 def _refuse_file_system(path: Path, mount: Mount | None) -> None:
     if mount is None or not (mount.is_nfs or mount.is_fuse):
         return
@@ -298,6 +306,9 @@ def _names_in(folder: Path) -> set[str]:
 
 def _not_a_store(folder: Path, names: set[str], otherwise: str, hint: str) -> Unusable:
     """For a folder without store.json: a store without it or half made is told from any other folder."""
+    if RESTORING in names:
+        again = f"run it again: lighthousefs backup restore DEST {shlex.quote(str(folder))}"
+        return Unusable(f"{folder} is a store whose restoring was interrupted", again)
     if not {"journal", "index"} & names:
         return Unusable(otherwise, hint, status=2)
     with contextlib.suppress(OSError):
@@ -334,11 +345,16 @@ def _read_store_json(folder: Path, known: Known) -> StoreFile:
         raise Damaged(str(place), f"{'.'.join(map(str, first['loc'])) or 'text'}: {first['msg']}") from error
     except (ValueError, RecursionError) as error:
         raise Damaged(str(place), f"is not JSON: {error}") from error
+    require_known(folder, contents, known)
+    return contents
+
+
+def require_known(place: object, contents: StoreFile, known: Known) -> None:
+    """Raises FormatError if what `contents` describes, which is at `place`, may hold what `known` does not name."""
     unknown = _unknown_in(contents, known)
     if unknown:
         more = f" (and {len(unknown) - 1} more unknown)" if len(unknown) > 1 else ""
-        raise FormatError(f"{folder} may hold {unknown[0]}{more}")
-    return contents
+        raise FormatError(f"{place} may hold {unknown[0]}{more}")
 
 
 def _no_store_json(folder: Path) -> Unusable:
