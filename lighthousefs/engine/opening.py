@@ -110,16 +110,22 @@ def open_store(
     lock = store.lock(mount_point=mount_point, socket=control_socket)
     scratch: Path | None = None
     damage: Damaged | None = None
+    is_copy = store.was_copied()
     try:
         index, usable = _find_index(store)
+        if is_copy and lock.words_left:
+            # Of an index that was copied under its daemon's hands, pages may be of different commits.
+            usable, lock.keeps_words = False, True
+        # Without an index nobody vouches for the last records; those of a copy its original still has.
+        vouched = 0 if is_copy else None
         if read_only and not (usable and _is_writable(store.path)):
             # Nothing of the store is written: the journal's tail goes into a copy.
             scratch = Path(tempfile.mkdtemp(prefix="lighthousefs-"))
-            index, damage = _scratch_index(store, index if usable else None, scratch)
+            index, damage = _scratch_index(store, index if usable else None, scratch, vouched)
         elif not usable:
-            rebuild_index(store.journal, store.contents.store_id, index, TABLE_NAMES)
+            rebuild_index(store.journal, store.contents.store_id, index, TABLE_NAMES, known_synced=vouched)
             store.replace(index_layout=INDEX_LAYOUT, lmdb_engine=LMDB_ENGINE)
-        if not read_only and store.was_copied():
+        if not read_only and is_copy:
             # Two writers with one id would give the same number to different events.
             store.replace(writer_id=os.urandom(16), folder_inode=store.path.stat().st_ino)
         if not read_only:
@@ -132,11 +138,15 @@ def open_store(
             raise
         if engine.last_seq == 0 and not read_only:
             _begin(engine, store, owner)
+        lock.keeps_words = lock.keeps_words and read_only
         return OpenStore(store, engine, lock, scratch, note)
-    except BaseException:
+    except BaseException as error:
         lock.release()
         if scratch is not None:
             shutil.rmtree(scratch, ignore_errors=True)
+        if is_copy and isinstance(error, Damaged):
+            why = "this is a copy; if its original was mounted then, make it again when that one is unmounted"
+            raise Damaged(error.place, f"{error.what} ({why})") from error
         raise
 
 
@@ -159,14 +169,17 @@ def _find_index(store: Store) -> tuple[Path, bool]:
     return index, whole
 
 
-def _scratch_index(store: Store, index: Path | None, scratch: Path) -> tuple[Path, Damaged | None]:
-    """An index that may be changed, and the damage that was found in making it."""
+def _scratch_index(
+    store: Store, index: Path | None, scratch: Path, known_synced: int | None
+) -> tuple[Path, Damaged | None]:
+    """An index that may be changed, and the damage that was found in making it; `known_synced` as for `Scan`."""
     copy = scratch / "index"
     if index is not None:
         shutil.copytree(index, copy)
         return copy, None
     store_id = store.contents.store_id
-    return copy, rebuild_index(store.journal, store_id, copy, TABLE_NAMES, prefix_is_enough=True)
+    damage = rebuild_index(store.journal, store_id, copy, TABLE_NAMES, prefix_is_enough=True, known_synced=known_synced)
+    return copy, damage
 
 
 def _recover(

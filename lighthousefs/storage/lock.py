@@ -43,12 +43,15 @@ class Holder:
 class Lock:
     """The right to change a store, until `release`, the end of a `with` block, or the end of the process.
 
-    It belongs to a descriptor: a forked child holds it too, a program started by exec does not.
+    It belongs to a descriptor: a forked child holds it too, a program started by exec does not. `words_left`: who held it
+    before did not release it, but was killed; or this is a copy of a store that was held. `keeps_words`: those stay.
     """
 
-    def __init__(self, folder: int, text: int | None) -> None:
+    def __init__(self, folder: int, text: int | None, *, words_left: bool) -> None:
         self._folder = folder
         self._text = text
+        self.words_left = words_left
+        self.keeps_words = False
 
     @property
     def held(self) -> bool:
@@ -58,8 +61,9 @@ class Lock:
         """Gives the right back; a second call does nothing."""
         if self._text is not None:
             # Words that stay on a failing disk mislead nobody: they count only while the folder is locked.
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._text, 0)
+            if not self.keeps_words:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._text, 0)
             os.close(self._text)
             self._text = None
         if self.held:
@@ -84,7 +88,9 @@ def take(folder: Path, *, mount_point: Path | None, socket: Path | None) -> Lock
         try:
             if not _taken(descriptor):
                 raise _in_use(folder, holder_of(folder))
-            return Lock(descriptor, _tell(folder, Holder(os.getpid(), mount_point, socket, datetime.now(UTC))))
+            words_left = _has_words(folder)
+            text = _tell(folder, Holder(os.getpid(), mount_point, socket, datetime.now(UTC)))
+            return Lock(descriptor, text, words_left=words_left)
         except BaseException:
             os.close(descriptor)
             raise
@@ -164,6 +170,13 @@ def _pid_in_proc_locks(folder: os.stat_result) -> int | None:
             if fields[1] == "FLOCK" and fields[3] == "WRITE" and fields[5] == place and int(fields[4]) > 0:
                 return int(fields[4])
     return None
+
+
+def _has_words(folder: Path) -> bool:
+    try:
+        return (folder / LOCK_TEXT).stat().st_size > 0
+    except FileNotFoundError:
+        return False
 
 
 def _tell(folder: Path, holder: Holder) -> int | None:
