@@ -15,7 +15,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shlex
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -27,6 +26,7 @@ from lighthousefs.control.client import Client, NobodyListens
 from lighthousefs.errors import Damaged, InUse, Unusable
 from lighthousefs.layout import VIEWS_NAME, Layout
 from lighthousefs.runtime import socket_path
+from lighthousefs.shell import quoted
 
 if TYPE_CHECKING:
     from lighthousefs.domain.commands import Command
@@ -222,7 +222,7 @@ def _require_store(store: Path, mount_point: Path) -> None:
     try:
         (store / "store.json").lstat()
     except FileNotFoundError as error:
-        hint = f"move it back, or: lighthousefs unmount {shlex.quote(str(mount_point))}"
+        hint = f"move it back, or: lighthousefs unmount {quoted(mount_point)}"
         raise Unusable(f"{store}, mounted at {mount_point}: {GONE}", hint) from error
     except OSError:
         return

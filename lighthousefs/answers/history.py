@@ -75,6 +75,8 @@ def log(
     if agent is not None and asker.sees_all and engine.identities.agent_number(agent) is None:
         known = ", ".join(sorted(engine.identities.agents.values())[:_AGENTS_TOLD_MAX])
         raise Unusable(f"there is no agent {agent!r}", f"agents: {known}")
+    if session is not None and asker.sees_all and session not in engine.identities.sessions:
+        raise Unusable(f"there is no session {session}", "`lighthousefs log TARGET --raw --json` shows each event's")
     if correlation is not None and asker.sees_all and not engine.identities.find_correlation(correlation):
         raise Unusable(f"there is no correlation {correlation!r}", "an import prints its own at its end")
     selection = select(engine, Filters(since, until, agent, session, correlation, type))

@@ -11,13 +11,13 @@ import errno
 import fcntl
 import json
 import os
-import shlex
 import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from lighthousefs.errors import InUse, Unusable
+from lighthousefs.shell import quoted
 
 LOCK_TEXT = "lock"
 LOCK_TEXT_BYTES_MAX = 1 << 16
@@ -125,7 +125,7 @@ def way_out(error: OSError, folder: Path) -> str:
     if isinstance(error, PermissionError):
         return "run this as the owner of the folder, or with sudo"
     if isinstance(error, FileNotFoundError):
-        return f"make the folder above it first: mkdir -p {shlex.quote(str(folder.parent))}"
+        return f"make the folder above it first: mkdir -p {quoted(folder.parent)}"
     if isinstance(error, NotADirectoryError):
         return "name a folder, not a file"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -219,5 +219,5 @@ def _in_use(folder: Path, holder: Holder | None) -> InUse:
         return InUse(f"{folder} is in use by {who}", "try again when it has ended")
     return InUse(
         f"{folder} is in use by {who}, mounted at {holder.mount_point}",
-        f"use it there, or first: lighthousefs unmount {shlex.quote(str(holder.mount_point))}",
+        f"use it there, or first: lighthousefs unmount {quoted(holder.mount_point)}",
     )
