@@ -60,7 +60,8 @@ def log(
     pairs. One of type `version-closed` has also `created`: whether the file was made by this version. Writes that no
     version has closed yet are one row, marked `open`. Both have `removed`: whether the file had no name left. Rows of
     type `file-replaced`, `file-made` (`path`, `written`) and `files-created` (`path` of the folder, `files`, `others`,
-    `written`) stand for many events and have of the newest who, when and on whose behalf.
+    `written`) stand for many events and have of the newest who, when and on whose behalf. What goes on beside thousands of
+    other changes is told in several rows; all but the newest of these are marked `part` and have `written`.
 
     `path` (from the project's root), `agent`, `session`, `correlation` and `type` keep what concerns them; `raw` and
     `type` give each event a row. `all` adds housekeeping and noise. `moment` bounds nothing, it is where in `history/`
@@ -200,5 +201,7 @@ def _row(engine: Engine, group: Group) -> Row:
             row["created"] = group.about is not None and group.about.event.type == "file-created"
         elif group.kind == "writing":
             row["open"] = True
+        elif group.kind == "part":
+            row |= {"part": True, "written": group.written}
     row["seqs"] = group.ranges()
     return row
