@@ -16,7 +16,7 @@ from lighthousefs.answers.selection import Filters, Selection, narrow, select
 from lighthousefs.answers.visible import ROWS_BETWEEN_PAUSES, Visible
 from lighthousefs.domain.permission import OWN_STORE, Asker
 from lighthousefs.engine.engine import Engine
-from lighthousefs.errors import Damaged, Unusable
+from lighthousefs.errors import IndexDamaged, Unusable
 from lighthousefs.limits import SEQ_MAX
 from lighthousefs.log.eventlog import Logged
 
@@ -138,7 +138,7 @@ def _events(selection: Selection, concerned: Concerned | None, visible: Visible)
 def _get(engine: Engine, seq: int) -> Logged:
     logged = engine.log.get(seq)
     if logged is None:
-        raise Damaged(f"event {seq}", "it is missing in the index")
+        raise IndexDamaged(f"event {seq}", "it is missing in the index")
     return logged
 
 
