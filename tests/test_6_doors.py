@@ -18,6 +18,7 @@ from mounting import Mounted
 
 from lighthousefs.cli.main import COMMANDS, main
 from lighthousefs.control import protocol
+from lighthousefs.control.changing import KINDS
 from lighthousefs.control.client import Client
 from lighthousefs.domain.events import EVENT_TYPES
 from lighthousefs.errors import Unusable
@@ -88,6 +89,28 @@ QUESTIONS = st.fixed_dictionaries(
     optional={name: VALUES for name in ARGUMENTS if name != "v"},
 )
 NUMBERS_OF = st.integers(-1, 40) | st.sampled_from([0, 1, 1 << 31, 1 << 32, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
+
+
+@st.composite
+def commands_over_the_wire(draw: st.DrawFn) -> list[Any]:
+    """With the fields that its kind has, each of the right type or not; never about the files that must stay."""
+    kind = draw(st.sampled_from(sorted(KINDS)))
+    fields = []
+    for name in KINDS[kind]._fields:
+        if name in ("parent", "new_parent"):
+            likely: st.SearchStrategy[Any] = st.sampled_from([1, 0, -1, 7, 1 << 40])
+        elif name in ("ino", "first"):
+            likely = st.sampled_from([-1, -2, 0, 1 << 40, (1 << 63) - 1])
+        elif "name" in name or name in ("target", "data", "value"):
+            likely = st.binary(max_size=5).map(lambda text: b"z" + text) | st.sampled_from(
+                [b"", b".", b"..", b"z" * 256]
+            )
+        else:
+            likely = NUMBERS_OF | st.booleans() | st.none()
+        fields.append(draw(st.one_of(likely, likely, likely, likely, VALUES)))
+    return [kind, fields]
+
+
 LIKELY = st.one_of(
     st.fixed_dictionaries(
         {"v": st.just(1), "ask": st.just("contents")},
@@ -104,6 +127,9 @@ LIKELY = st.one_of(
     st.fixed_dictionaries(
         {"v": st.just(1), "ask": st.just("append")},
         optional={"commands": st.lists(st.lists(VALUES, max_size=4), max_size=2), "origin": st.binary(max_size=4)},
+    ),
+    st.fixed_dictionaries(
+        {"v": st.just(1), "ask": st.just("append"), "commands": st.lists(commands_over_the_wire(), max_size=3)}
     ),
 )
 LOGS = st.fixed_dictionaries(
