@@ -2,7 +2,7 @@
 
 - A *version*: all that one writer did to a file until it was closed; *writing* where nothing has closed it yet.
 - A *replacement*: a new file is made, written and put in an older one's place, by `rename` over it (`sed -i`, most
-  editors), or by moving the old one away before and removing it after (vim).
+  editors), or by moving the old one away before and removing it after (vim) or leaving it as a backup (emacs).
 - A *part* of a version, where that went on for so long, beside so much else, that it could not be held back for one line.
 - A *tree*: many files made by one process in one go (`cp -a`, `tar`, an import), a group for each folder.
 - Any other event is a group of its own.
@@ -23,7 +23,7 @@ from lighthousefs.domain.events import AttributesChanged
 from lighthousefs.engine.engine import Engine
 from lighthousefs.log.eventlog import Logged
 from lighthousefs.tables.rows import VERSION
-from lighthousefs.tables.schema import Table, ino_key, ino_seq_key
+from lighthousefs.tables.schema import SEQ_KEY, Table, ino_key, ino_seq_key, name_key, past_name_key
 
 _WRITES = {"written", "truncated"}
 _MADE = {"file-created", "directory-created", "symlink-created", "node-created", "linked"}
@@ -212,6 +212,7 @@ class Grouping:
         made = self._seen(fields.first)
         if made is not None and made.event.type == "file-created":
             group.about = made
+            self._replaced_over_backup(group, made)
 
     def _claim(self, key: tuple[int, int], group: Group, begin: int, *, takes_all: bool = False) -> None:
         seq = group.head.seq
@@ -266,6 +267,22 @@ class Grouping:
         group.is_noise = self._noise.hides(self._engine, made)
         self._claim((fields.ino, head.event.session), group, moved.seq, takes_all=True)
         self._claim((entry.ino, head.event.session), group, made.seq, takes_all=True)
+
+    def _replaced_over_backup(self, group: Group, made: Logged) -> None:
+        """Was the older file moved to a backup's name just before, to stay there?"""
+        fields = made.event.fields
+        before = self._engine.environment.floor(Table.ENTRIES_PAST, past_name_key(fields.parent, fields.name, made.seq))
+        prefix = name_key(fields.parent, fields.name) + b"\0"
+        if before is None or not before[0].startswith(prefix) or len(before[0]) != len(prefix) + SEQ_KEY.size:
+            return
+        moved = self._seen(SEQ_KEY.unpack(before[0][len(prefix) :])[0])
+        if moved is None or moved.event.type != "renamed" or moved.event.fields.exchange or not _same(made, moved):
+            return
+        old = moved.event.fields
+        is_backup = (old.parent, old.name) == (fields.parent, fields.name) and self._noise.is_noise(old.new_name)
+        if is_backup and not self._is_claimed(old.ino, moved):
+            group.kind = "replaced"
+            self._claim((old.ino, made.event.session), group, moved.seq, takes_all=True)
 
     def _made_by_link(self, group: Group) -> None:
         """Is it the end of: make a file under another name, link it to its own, remove the other one?"""
