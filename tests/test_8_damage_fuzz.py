@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from lighthousefs.cli import main as program
 from lighthousefs.cli.main import main
+from lighthousefs.daemon import foreground
 
 FILES = 40
 PAGE = 4096
@@ -187,3 +188,20 @@ def test_what_nobody_thought_of_is_told_in_words(
         assert (end.value.code, printed.out) == (1, "")
         assert "ZeroDivisionError('planted') in test_8_damage_fuzz.py, line" in printed.err
         assert len(printed.err.splitlines()) <= 2
+
+
+def test_a_daemon_in_the_foreground_logs_where_it_was(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise ZeroDivisionError("planted")
+
+    kept.restore()
+    mount_point = kept.folder / "mount"
+    mount_point.mkdir()
+    monkeypatch.setattr(foreground, "serve", fail)
+    monkeypatch.setattr(foreground, "SystemdNotifier", object)
+    monkeypatch.chdir("/")
+    with pytest.raises(SystemExit):
+        main(["mount", "--foreground", str(kept.store), str(mount_point)])
+    assert [record.exc_info is not None for record in caplog.records if record.levelname == "ERROR"] == [True]
