@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shlex
+import random
 import time
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
@@ -28,6 +28,7 @@ from lighthousefs.control.client import Client, NobodyListens
 from lighthousefs.errors import Damaged, InUse, Unusable
 from lighthousefs.layout import VIEWS_NAME, Layout
 from lighthousefs.runtime import socket_path
+from lighthousefs.shell import quoted
 
 if TYPE_CHECKING:
     from lighthousefs.domain.commands import Command
@@ -47,6 +48,8 @@ WAIT_SECONDS = 15.0
 BUSY_SECONDS = 1.0
 """For one that an import or an export keeps: a small one has ended by then."""
 _PAUSE_SECONDS = 0.05
+_PAUSE_SECONDS_MAX = 1.0
+_PAUSE_GROWS = 1.2
 GONE = "the store has gone from its place (moved or removed while mounted)"
 
 
@@ -224,6 +227,7 @@ def answering(
             _require_store(store_path, mount.mount_point)
         raise
     ends, waited_for = time.monotonic() + WAIT_SECONDS, holder
+    pause = _PAUSE_SECONDS
     while True:
         source = _open_here(store, note, doing) if holder is None else _connect(holder)
         if source is not None:
@@ -237,7 +241,9 @@ def answering(
         if time.monotonic() > ends:
             who = "another process" if holder is None or holder.pid is None else f"pid {holder.pid}"
             raise Unusable(f"{store_path} is in use by {who}, which answers nobody", "try again when it has ended")
-        time.sleep(_PAUSE_SECONDS)
+        # Hundreds that wait must leave the processor to the one that works.
+        time.sleep(pause * random.uniform(0.5, 1))
+        pause = min(pause * _PAUSE_GROWS, _PAUSE_SECONDS_MAX)
 
 
 def _require_store(store: Path, mount_point: Path) -> None:
@@ -245,7 +251,7 @@ def _require_store(store: Path, mount_point: Path) -> None:
     try:
         (store / "store.json").lstat()
     except FileNotFoundError as error:
-        hint = f"move it back, or: lighthousefs unmount {shlex.quote(str(mount_point))}"
+        hint = f"move it back, or: lighthousefs unmount {quoted(mount_point)}"
         raise Unusable(f"{store}, mounted at {mount_point}: {GONE}", hint) from error
     except OSError:
         return
