@@ -154,9 +154,58 @@ def test_lines_are_merged_and_every_version_is_there(project: Project) -> None:
         assert contents_at(project.engine, ino, seq) == final[:size]
 
 
+def test_a_region_that_lines_have_filled_is_one_piece_and_its_past_is_there(project: Project) -> None:
+    """A line that crosses a region's end fills it; what comes behind begins anew."""
+    ino, versions = appended(project, 1500)
+    final = contents_at(project.engine, ino, project.engine.last_seq)
+    row = project.engine.state.inode(ino)
+    assert row is not None
+    full, rest = divmod(row.size, BLOCK_BYTES)
+    assert full >= 1
+    assert rest
+    moment = project.engine.at(project.engine.last_seq)
+    assert [len(moment.pieces(row, region * BLOCK_BYTES, BLOCK_BYTES)) for region in range(full)] == [1] * full
+    filling = next(number for number, (_seq, size) in enumerate(versions) if size >= BLOCK_BYTES)
+    for seq, size in versions[filling - 3 : filling + 3]:
+        assert contents_at(project.engine, ino, seq) == final[:size]
+
+
+def test_merged_bytes_are_stored_once_where_one_file_grows(project: Project) -> None:
+    """What the last merge takes in lies there already, one right behind the other."""
+    _ino, versions = appended(project, 3000)
+    size = versions[-1][1]
+    assert 0 < sum(file.stat().st_size for file in (project.opened.store.path / "index").glob("1-*.seg")) <= size
+
+
+def test_files_that_grow_in_turn_read_back(project: Project) -> None:
+    inos = [project.make(name) for name in (b"one", b"two", b"three")]
+    expected = dict.fromkeys(inos, b"")
+    rng = random.Random(5)
+    kept = []
+    for number in range(2400):
+        ino = inos[0] if number < 300 else rng.choice(inos)
+        line = rng.randbytes(rng.randrange(60, 200))
+        seq = project.do(Write(ino, len(expected[ino]), line, True, 0))
+        expected[ino] += line
+        if number % 79 == 0:
+            kept.append((seq, ino, len(expected[ino])))
+        if number == 1500:
+            reopened(project)
+    assert all(len(data) > BLOCK_BYTES for data in expected.values())
+    for seq, ino, size in kept:
+        assert contents_at(project.engine, ino, seq) == expected[ino][:size]
+    for ino, data in expected.items():
+        assert contents_at(project.engine, ino, project.engine.last_seq) == data
+
+
+def test_a_region_that_was_filled_in_few_pieces_is_stored_once(project: Project) -> None:
+    copied(project, b"pages", os.urandom(10 * BLOCK_BYTES), 4096)
+    assert not list((project.opened.store.path / "index").glob("1-*.seg"))
+
+
 @pytest.mark.parametrize("harm", ["removed", "flipped", "emptied"])
 def test_merged_bytes_are_a_copy_that_may_go(project: Project, harm: str) -> None:
-    ino, versions = appended(project, 500)
+    ino, versions = appended(project, 1000)
     expected = contents_at(project.engine, ino, project.engine.last_seq)
     reopened(project)
     files = list((project.opened.store.path / "index").glob("1-*.seg"))

@@ -33,7 +33,7 @@ def place(kv: Kv, seq: int, inode: Inode, offset: int, length: int, payload: int
             filled += count
         else:
             since, end, _undos = HEADER.unpack_from(row)
-            if start >= end and since >= inode.cut and not regions.may_merge(row):
+            if start >= end and since >= inode.cut and not regions.may_merge(row, start + count):
                 kv.put(Table.EXTENTS, body_key(inode.body, region), regions.append(row, piece))
                 filled += count
             elif since >= inode.cut and (at := regions.place_of(row, piece)) is not None:
@@ -59,7 +59,9 @@ def _overlay(
     overlapped = sum(piece.length for piece in counted) - sum(piece.length for piece in kept)
     pieces = sorted([*kept, new])
     run: list[Piece] = []
-    if len(pieces) >= regions.MERGED_PIECES_MIN:
+    if new.end == BLOCK_BYTES and new.start >= old.end:
+        pieces, run = regions.filled(pieces, derived_payload)
+    if not run and len(pieces) >= regions.MERGED_PIECES_MIN:
         pieces, run = regions.merged(pieces, new.start, derived_payload)
     if run or kept != old.pieces:
         regions.put_change(kv, seq, inode.body, region, old, pieces, run)
