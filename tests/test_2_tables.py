@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from model_driver import Driver, broken, random_ops
 from xxhash import xxh3_64_intdigest
 
+from lighthousefs import limits
 from lighthousefs.checker import check
 from lighthousefs.domain import commands as c
 from lighthousefs.domain.codec import decode, encode
+from lighthousefs.domain.state import Inode
 from lighthousefs.engine.engine import Engine
 from lighthousefs.engine.opening import TABLE_NAMES
 from lighthousefs.ids import ROOT_INO
@@ -25,7 +27,7 @@ from lighthousefs.storage.environment import Environment
 from lighthousefs.tables.kv import Kv
 from lighthousefs.tables.memory import MemoryKv
 from lighthousefs.tables.postings import pack_row, unpack_row
-from lighthousefs.tables.rows import ENTRY, pack_inode, unpack_inode
+from lighthousefs.tables.rows import ENTRY, pack_inode, since_of, unpack_inode
 from lighthousefs.tables.schema import SHAPES, Table, ino_key, name_key, seq_key
 
 # Shapes
@@ -378,3 +380,11 @@ def test_a_row_of_seqs_reads_back_and_is_as_short_as_its_widest_step(steps: list
     assert unpack_row(first, value) == seqs
     widest = max(steps, default=0)
     assert len(value) == 1 + len(steps) * next(width for width in (1, 2, 4, 8) if widest < 256**width)
+
+
+@given(
+    st.integers(0, limits.SEQ_MAX) | st.sampled_from([0, 127, 128, 255, 256, 65_535, 65_536, (1 << 32) - 1, 1 << 32])
+)
+def test_since_when_an_inode_is_true_is_read_without_the_rest(since: int) -> None:
+    row = Inode(since, 1, 0, 5, 5, 1, 2, 3, 0o100644, 0, 0, 1, 0, 2, b"name", b"")
+    assert since_of(pack_inode(row)) == unpack_inode(pack_inode(row)).since == since

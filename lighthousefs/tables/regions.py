@@ -91,6 +91,15 @@ def unpack_pieces(value: bytes) -> list[Piece]:
     ]
 
 
+def unpack_some(value: bytes, first: int, stop: int, limit: int) -> list[Piece]:
+    """The pieces that touch [first, stop) of the region and are of a payload below `limit`."""
+    return [
+        Piece(start, length + 1, offset, payload)
+        for start, length, offset, payload in PIECE.iter_unpack(value[HEADER.size :])
+        if start < stop and start + length >= first and payload < limit
+    ]
+
+
 def pack(since: int, undos: int, pieces: Sequence[Piece]) -> bytes:
     end = max([piece.end for piece in pieces], default=0)
     stream = [PIECE.pack(start, length - 1, offset, payload) for start, length, offset, payload in pieces]
@@ -104,9 +113,14 @@ def append(row: bytes, piece: Piece) -> bytes:
     return HEADER.pack(since, piece.end, undos) + row[HEADER.size :] + tail
 
 
-def may_merge(row: bytes, end: int) -> bool:
-    """Whether one more piece, which ends at `end`, could fill a run or the region."""
-    return len(row) >= (_FILLED_ROW_BYTES if end == BLOCK_BYTES else _MERGEABLE_ROW_BYTES)
+def may_merge(row: bytes) -> bool:
+    """Whether one more piece could fill a run."""
+    return len(row) >= _MERGEABLE_ROW_BYTES
+
+
+def may_fill(row: bytes, end: int) -> bool:
+    """Whether one more piece, which ends at `end`, could make one of the region."""
+    return end == BLOCK_BYTES and len(row) >= _FILLED_ROW_BYTES
 
 
 def place_of(row: bytes, piece: Piece) -> int | None:
