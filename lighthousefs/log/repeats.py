@@ -92,8 +92,11 @@ class Repeats:
         Found by its first page, by the second where a payload ends in the first, or by the first page of a region.
         """
         first = done + -(file_offset + done) % PAGE_BYTES
-        for page in sorted({first, first + PAGE_BYTES, done + -(file_offset + done) % BLOCK_BYTES}):
-            where = self._where(view[page : page + PAGE_BYTES]) if page + PAGE_BYTES <= len(view) else None
+        region = done + -(file_offset + done) % BLOCK_BYTES
+        for page in (first, first + PAGE_BYTES, region) if region > first else (first, first + PAGE_BYTES):
+            if page + PAGE_BYTES > len(view):
+                break
+            where = self._where(view[page : page + PAGE_BYTES])
             if where is None:
                 continue
             payload, offset = where
