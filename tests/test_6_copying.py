@@ -49,6 +49,18 @@ def test_cp_makes_an_event_a_mebibyte(mounted: Mounted) -> None:
     assert os.getxattr(mounted.current / "copy", "user.lighthouse.version") == b"%d" % mounted.newest()
 
 
+def test_a_service_that_may_make_no_memory_executable_copies_as_well(tmp_path: Path) -> None:
+    """systemd's MemoryDenyWriteExecute=, as the unit has it: prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN), from Linux 6.3 on."""
+    confine = "import ctypes; ctypes.CDLL(None).prctl(65, 1, 0, 0, 0)"
+    confined = f"{confine}; import runpy; runpy.run_module('lighthousefs.daemon', run_name='__main__')"
+    with Mounted(tmp_path, program=["-c", confined]) as mounted:
+        (mounted.current / "source").write_bytes(DATA)
+        before = mounted.newest()
+        subprocess.run(["cp", mounted.current / "source", mounted.current / "copy"], check=True)
+        assert (mounted.current / "copy").read_bytes() == DATA
+        assert mounted.newest() - before == 1 + 6 + 1
+
+
 def test_what_was_is_brought_back_by_cp(mounted: Mounted) -> None:
     before = mounted.newest()
     (mounted.current / "source").write_bytes(b"spoilt")

@@ -57,7 +57,7 @@ def install(copy: Copy) -> bool:
     """Have `copy` answer copy_file_range, from the next `pyfuse3.init` on; False if that is not possible here."""
     try:
         return _install(copy)
-    except (OSError, AttributeError) as error:
+    except (OSError, AttributeError, MemoryError) as error:
         _log.info("copies within the mount come in small pieces: %s", error)
         return False
 
