@@ -13,7 +13,7 @@ from lighthousefs.ids import ROOT_INO
 from lighthousefs.tables import contents
 from lighthousefs.tables.kv import Kv
 from lighthousefs.tables.regions import Piece
-from lighthousefs.tables.rows import COOKIE, ENTRY, FOLDER_NOTE, SEQ, unpack_entry, unpack_inode
+from lighthousefs.tables.rows import COOKIE, ENTRY, FOLDER_NOTE, SEQ, since_of, unpack_entry, unpack_inode
 from lighthousefs.tables.schema import (
     INO_KEY,
     INO_SEQ_KEY,
@@ -66,10 +66,8 @@ class Moment:
     def bare_inode(self, ino: int) -> Inode | None:
         """The same, but of a folder the times and the link count are not those of this moment."""
         value = self.kv.get(Table.INODES, ino_key(ino))
-        if value is not None:
-            row = unpack_inode(value)
-            if row.since <= self.seq:
-                return row
+        if value is not None and since_of(value) <= self.seq:
+            return unpack_inode(value)
         found = row_until(self.kv, ino, self.seq)
         return found[0] if found is not None and found[0].since <= self.seq else None
 
@@ -257,17 +255,19 @@ def row_until(kv: Kv, ino: int, seq: int) -> tuple[Inode, int] | None:
     """The first row of the inode that was true at event `seq` or later, and the event from which it was no more; None if
     there is none. A row that is still true ends beyond all events."""
     since, ends, after = None, FOREVER, seq
+    prefix = ino_key(ino)
     while (found := kv.ceiling(Table.INODES_PAST, ino_seq_key(ino, after + 1))) is not None:
-        if not found[0].startswith(ino_key(ino)):
+        if not found[0].startswith(prefix):
             break
-        after = int(INO_SEQ_KEY.unpack(found[0])[2])
-        ends = min(ends, after)
+        after = int(SEQ_KEY.unpack_from(found[0], len(prefix))[0])
+        if since is None:
+            ends = after
         if len(found[1]) != SEQ.size:
             row = unpack_inode(found[1])
             return row if since is None else row._replace(since=since), ends
         # The end of a version: what the row was else, the next one tells.
         since = SEQ.unpack(found[1])[0] if since is None else since
-    value = kv.get(Table.INODES, ino_key(ino))
+    value = kv.get(Table.INODES, prefix)
     if value is None:
         return None
     row = unpack_inode(value)
