@@ -19,7 +19,7 @@ from lighthousefs.domain.apply import apply
 from lighthousefs.domain.codec import decode
 from lighthousefs.domain.events import Event
 from lighthousefs.domain.state import Inode
-from lighthousefs.errors import LighthouseError
+from lighthousefs.errors import Damaged, LighthouseError
 from lighthousefs.ids import PAYLOAD_INDEX_BITS, ROOT_INO, payload_id
 from lighthousefs.limits import BLOCK_BYTES
 from lighthousefs.log.chain import check_chain
@@ -443,13 +443,16 @@ def _check_postings(kv: Kv, table: Table, told: list[int], expected: int) -> Ite
     postings = Postings(kv, table)
     for number in sorted({POSTING_KEY.unpack(key)[0] for key, _value in kv.scan(table)}):
         above = len(told)
-        for seq in postings.seqs_down(number, (1 << 64) - 1):
-            found += 1
-            if not 0 < seq < above:
-                yield f"{name} has event {seq} under {number} out of order"
-            elif told[seq] != number:
-                yield f"{name} has event {seq} under {number}, it belongs to {told[seq]}"
-            above = seq
+        try:
+            for seq in postings.seqs_down(number, (1 << 64) - 1):
+                found += 1
+                if not 0 < seq < above:
+                    yield f"{name} has event {seq} under {number} out of order"
+                elif told[seq] != number:
+                    yield f"{name} has event {seq} under {number}, it belongs to {told[seq]}"
+                above = seq
+        except Damaged as error:
+            yield f"{name}: {error}"
     if found != expected:
         yield f"{name} has {found} events of {expected}"
 

@@ -60,6 +60,10 @@ class DamagedContents(Damaged):
         self.offset = offset
 
 
+class IndexDamaged(Damaged):
+    """The index is not what was written to it. It can be made again from the journal."""
+
+
 class FormatError(LighthouseError):
     """The store holds something this version does not know; the message names both numbers."""
 

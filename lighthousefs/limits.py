@@ -26,6 +26,9 @@ BLOCK_BYTES = 64 << 10
 WRITE_BYTES_MAX = 1 << 20
 """Largest single write command: what the kernel sends at most, and one payload."""
 
+COPY_BYTES_MAX = 2 << 20
+"""Copied by one request inside the mount; nobody else is answered meanwhile."""
+
 SEGMENT_BYTES = 64 << 20
 EVENT_RECORD_BYTES_MAX = 32 << 20
 BATCH_EVENTS_MAX = 1 << 20

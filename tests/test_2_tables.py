@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from model_driver import Driver, broken, random_ops
 from xxhash import xxh3_64_intdigest
 
+from lighthousefs import limits
 from lighthousefs.checker import check
 from lighthousefs.domain import commands as c
 from lighthousefs.domain.codec import decode, encode
+from lighthousefs.domain.state import Inode
 from lighthousefs.engine.engine import Engine
 from lighthousefs.engine.opening import TABLE_NAMES
 from lighthousefs.ids import ROOT_INO
@@ -25,7 +27,8 @@ from lighthousefs.log import chain
 from lighthousefs.storage.environment import Environment
 from lighthousefs.tables.kv import Kv
 from lighthousefs.tables.memory import MemoryKv
-from lighthousefs.tables.rows import ENTRY, pack_inode, unpack_inode
+from lighthousefs.tables.postings import pack_row, unpack_row
+from lighthousefs.tables.rows import ENTRY, pack_inode, since_of, unpack_inode
 from lighthousefs.tables.schema import SHAPES, Table, ino_key, name_key, seq_key
 
 # Shapes
@@ -43,7 +46,7 @@ VARIABLE: dict[str, Callable[[int], bool]] = {
     "place with block sums or extents": lambda size: (size - 9) % 8 == 0 or size % 16 == 0,
     "inode row, or since alone where the next row differs in no more": lambda size: size == 8 or size > 30,
     "inode row (MessagePack, positional)": lambda size: size > 30,
-    "up to 256 distances from the first seq, u32 each": lambda size: size % 4 == 0 and 4 <= size <= 1024,
+    "steps to up to 255 more, as `postings` packs them": lambda size: 1 <= size <= 1 + 255 * 8,
     "event type u8; of a folder also mtime, ctime, nlink": lambda size: size in (1, 21),
     "nothing": lambda size: size == 0,
     "agent, kind (MessagePack)": lambda size: size > 4,
@@ -310,7 +313,8 @@ PLANTED: list[tuple[Callable[[Engine], object], str]] = [
     (dropped(Table.BY_AGENT), "by_agent has"),
     (replaced(Table.BY_AGENT, lambda value: value[:-4]), "by_agent has"),
     (dropped(Table.BY_TYPE), "by_type has"),
-    (replaced(Table.BY_SESSION, lambda value: value[:-4] + value[:4]), "out of order"),
+    (replaced(Table.BY_SESSION, lambda value: value[:-4] + bytes(4)), "out of order"),
+    (replaced(Table.BY_AGENT, lambda value: b"\3" + value[1:]), "is no list of steps"),
     (dropped(Table.VERSIONS), "versions and events do not agree"),
     (replaced(Table.VERSIONS, lambda value: value[::-1]), "was told otherwise"),
     (dropped(Table.OPEN_WRITES), "open for writing since"),
@@ -362,3 +366,28 @@ def test_stored_bytes_are_held_against_the_digest(checked: Driver) -> None:
     engine.environment.put(Table.PLACES, key, value)
     data[offset] ^= 0x40
     path.write_bytes(data)
+
+
+# Rows of seqs
+
+
+@given(
+    st.lists(st.integers(1, 300) | st.integers(1, 70_000) | st.integers(1, 1 << 40), max_size=255),
+    st.integers(1, 1 << 60),
+)
+def test_a_row_of_seqs_reads_back_and_is_as_short_as_its_widest_step(steps: list[int], first: int) -> None:
+    seqs = [first]
+    for step in steps:
+        seqs.append(seqs[-1] + step)
+    value = pack_row(seqs)
+    assert unpack_row(first, value) == seqs
+    widest = max(steps, default=0)
+    assert len(value) == 1 + len(steps) * next(width for width in (1, 2, 4, 8) if widest < 256**width)
+
+
+@given(
+    st.integers(0, limits.SEQ_MAX) | st.sampled_from([0, 127, 128, 255, 256, 65_535, 65_536, (1 << 32) - 1, 1 << 32])
+)
+def test_since_when_an_inode_is_true_is_read_without_the_rest(since: int) -> None:
+    row = Inode(since, 1, 0, 5, 5, 1, 2, 3, 0o100644, 0, 0, 1, 0, 2, b"name", b"")
+    assert since_of(pack_inode(row)) == unpack_inode(pack_inode(row)).since == since

@@ -19,6 +19,7 @@ from lighthousefs.engine.engine import Engine
 from lighthousefs.engine.opening import KNOWN, create_store, open_store
 from lighthousefs.ids import ROOT_INO, payload_id
 from lighthousefs.limits import BLOCK_BYTES
+from lighthousefs.log.repeats import EXTENTS_MAX
 from lighthousefs.storage.store import Store
 from lighthousefs.tables import contents, regions
 from lighthousefs.tables.memory import MemoryKv
@@ -154,9 +155,58 @@ def test_lines_are_merged_and_every_version_is_there(project: Project) -> None:
         assert contents_at(project.engine, ino, seq) == final[:size]
 
 
+def test_a_region_that_lines_have_filled_is_one_piece_and_its_past_is_there(project: Project) -> None:
+    """A line that crosses a region's end fills it; what comes behind begins anew."""
+    ino, versions = appended(project, 1500)
+    final = contents_at(project.engine, ino, project.engine.last_seq)
+    row = project.engine.state.inode(ino)
+    assert row is not None
+    full, rest = divmod(row.size, BLOCK_BYTES)
+    assert full >= 1
+    assert rest
+    moment = project.engine.at(project.engine.last_seq)
+    assert [len(moment.pieces(row, region * BLOCK_BYTES, BLOCK_BYTES)) for region in range(full)] == [1] * full
+    filling = next(number for number, (_seq, size) in enumerate(versions) if size >= BLOCK_BYTES)
+    for seq, size in versions[filling - 3 : filling + 3]:
+        assert contents_at(project.engine, ino, seq) == final[:size]
+
+
+def test_merged_bytes_are_stored_once_where_one_file_grows(project: Project) -> None:
+    """What the last merge takes in lies there already, one right behind the other."""
+    _ino, versions = appended(project, 3000)
+    size = versions[-1][1]
+    assert 0 < sum(file.stat().st_size for file in (project.opened.store.path / "index").glob("1-*.seg")) <= size
+
+
+def test_files_that_grow_in_turn_read_back(project: Project) -> None:
+    inos = [project.make(name) for name in (b"one", b"two", b"three")]
+    expected = dict.fromkeys(inos, b"")
+    rng = random.Random(5)
+    kept = []
+    for number in range(2400):
+        ino = inos[0] if number < 300 else rng.choice(inos)
+        line = rng.randbytes(rng.randrange(60, 200))
+        seq = project.do(Write(ino, len(expected[ino]), line, True, 0))
+        expected[ino] += line
+        if number % 79 == 0:
+            kept.append((seq, ino, len(expected[ino])))
+        if number == 1500:
+            reopened(project)
+    assert all(len(data) > BLOCK_BYTES for data in expected.values())
+    for seq, ino, size in kept:
+        assert contents_at(project.engine, ino, seq) == expected[ino][:size]
+    for ino, data in expected.items():
+        assert contents_at(project.engine, ino, project.engine.last_seq) == data
+
+
+def test_a_region_that_was_filled_in_few_pieces_is_stored_once(project: Project) -> None:
+    copied(project, b"pages", os.urandom(10 * BLOCK_BYTES), 4096)
+    assert not list((project.opened.store.path / "index").glob("1-*.seg"))
+
+
 @pytest.mark.parametrize("harm", ["removed", "flipped", "emptied"])
 def test_merged_bytes_are_a_copy_that_may_go(project: Project, harm: str) -> None:
-    ino, versions = appended(project, 500)
+    ino, versions = appended(project, 1000)
     expected = contents_at(project.engine, ino, project.engine.last_seq)
     reopened(project)
     files = list((project.opened.store.path / "index").glob("1-*.seg"))
@@ -202,19 +252,36 @@ def copied(project: Project, name: bytes, data: bytes, chunk: int) -> int:
     return ino
 
 
-@pytest.mark.parametrize("second", [64 << 10, 128 << 10, 256 << 10])
+@pytest.mark.parametrize("second", [64 << 10, 256 << 10, (1 << 20) - 48, 100_001])
 @pytest.mark.parametrize("first", [8 << 10, 64 << 10, 128 << 10, 1 << 20, (1 << 20) - 2448, 100_001])
 def test_a_copy_costs_no_contents_however_it_is_cut(project: Project, first: int, second: int) -> None:
-    """What a program wrote in pieces of its own, another one copies in others; at most the last piece is stored again."""
+    """What a program wrote in pieces of its own, another one copies in others, which end anywhere.
+
+    Only what would take too many of them is stored again.
+    """
     data = random.Random(1).randbytes((3 << 20) + 12_345)
     copied(project, b"original", data, first)
     made: list[int] = []
     cost = grown(project, lambda: made.append(copied(project, b"copy", data, second)))
-    # Where a piece ends within a page of another's end, there is no page between them to be found by.
-    assert cost < (second + 60_000 if first % 4096 in (0, 4096 - 2448) else len(data) / 4)
+    assert (cost < 40_000) == (second // first < EXTENTS_MAX)
     for again in (project, reopened(project), reopened(project, rebuilt=True)):
         assert contents_at(again.engine, made[0], again.engine.last_seq) == data
         assert bytes(again.engine.read(row_of(again, made[0]), 99_990, 70_001)) == data[99_990:169_991]
+
+
+def test_a_copy_costs_no_contents_where_others_wrote_meanwhile(project: Project) -> None:
+    rng = random.Random(4)
+    names, size, chunk = (b"one", b"two", b"three"), 400_000, 65_000
+    data = {name: rng.randbytes(size) for name in names}
+    inos = {name: project.make(name) for name in names}
+    for at in range(0, size, chunk):
+        for name in names:
+            project.do(Write(inos[name], at, data[name][at : at + chunk], False, 0))
+    assert grown(project, lambda: [copied(project, b"copy of " + name, data[name], 100_000) for name in names]) < 10_000
+    for name in names:
+        found = project.engine.at(project.engine.last_seq).resolve(b"copy of " + name)
+        assert found is not None
+        assert contents_at(project.engine, found, project.engine.last_seq) == data[name]
 
 
 def row_of(project: Project, ino: int) -> Inode:

@@ -88,6 +88,19 @@ def test_holes_are_not_told_but_cost_nothing(local: Path, ours: Path) -> None:
             assert os.fstat(descriptor).st_blocks == 8
 
 
+def test_files_ask_to_be_written_in_large_pieces(local: Path, ours: Path) -> None:
+    """Programs buffer as much as `st_blksize` says: each write call is an event, and a round trip."""
+    for folder, asked in ((local, 4096), (ours, 256 << 10)):
+        assert folder.stat().st_blksize == 4096
+        with (folder / "f").open("wb") as file:
+            assert os.fstat(file.fileno()).st_blksize == asked
+            file.write(b"x" * 100)
+            assert os.fstat(file.fileno()).st_size == 0
+            file.write(b"x" * 8192)
+            assert os.fstat(file.fileno()).st_size == (0 if asked > 8292 else 8292)
+        assert (folder / "f").stat().st_size == 8292
+
+
 def test_a_file_cannot_be_made_without_a_name(local: Path, ours: Path) -> None:
     os.close(os.open(local, os.O_TMPFILE | os.O_RDWR))
     refused_with(errno.EOPNOTSUPP, lambda: os.open(ours, os.O_TMPFILE | os.O_RDWR))

@@ -74,7 +74,7 @@ def create(target: Path, dest: Path, as_json: bool) -> None:
     with _stopping("what was copied so far stays"), told_of(depot.path, _AGAIN), depot.changing():
         creating = Creating(depot, store, position)
         _note(creating)
-        with output.progress(creating.size) as advance:
+        with output.progress("copying", creating.size) as advance:
             made = creating.run(advance)
     if as_json:
         output.json_line({**_row(made), "copied": creating.size, "resumed": creating.resumes})
@@ -156,7 +156,7 @@ def verify(dest: Path, name: str | None, as_json: bool) -> None:
     unfinished = depot.unfinished() if name is None and not depot.is_changing() else []
     readable = [manifest for manifest in depot.load_each()[0] if manifest.id in names]
     bad = 0
-    with output.progress(bytes_to_read(readable)) as advance:
+    with output.progress("reading", bytes_to_read(readable)) as advance:
         verifying = Verifying(depot, advance)
         for checked in names:
             problems = verifying.problems(checked)
@@ -245,7 +245,7 @@ def restore(dest: Path, store: Path, name: str | None, at: str | None, as_json: 
         manifest = depot.load(name) if name is not None else _newest(depot)
         end = end_of(manifest) if when is None else end_at(depot, manifest, when, time.time_ns())
         restoring = Restoring(depot, manifest, end, store)
-        with output.progress(restoring.size) as advance:
+        with output.progress("copying", restoring.size) as advance:
             seq = restoring.run(advance)
     if isinstance(when, AtSeq) and seq > when.seq:
         output.note(f"event {when.seq} lies in a batch, which is there whole")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgpack
 
 from lighthousefs.domain.codec import decode
-from lighthousefs.errors import Damaged, DamagedContents
+from lighthousefs.errors import DamagedContents, IndexDamaged
 from lighthousefs.ids import payload_seq
 from lighthousefs.tables.kv import Kv
 from lighthousefs.tables.moment import Moment
@@ -98,7 +98,7 @@ class Damages:
         seq = payload_seq(payload)
         value = self._kv.get(Table.EVENTS, seq_key(seq))
         if value is None:
-            raise Damaged(f"event {seq}", "it is missing in the index")
+            raise IndexDamaged(f"event {seq}", "it is missing in the index")
         ino: int = decode(value[LOG_TIME.size :]).fields.ino
         path = Moment(self._kv, newest).path(ino) or Moment(self._kv, seq).path(ino) or b""
         closed = self._kv.ceiling(Table.VERSIONS, ino_seq_key(ino, seq))

@@ -391,6 +391,20 @@ class Engine:
         self._dirty = 0
         self._adapt(events, time.monotonic() - began)
 
+    def remember(self, name: bytes, value: bytes) -> None:
+        """Keep a local row, which is committed with the next events. A store that takes no changes keeps none."""
+        if self.trouble is not None:
+            return
+        try:
+            self.environment.put(Table.META, name, value)
+        except StorageError:
+            # It spoilt all that is not committed.
+            self._replay_live()
+
+    def remembered(self, name: bytes) -> bytes | None:
+        """A local row that was kept, by this process or an earlier one; none survives a new index."""
+        return self.environment.get(Table.META, name)
+
     def _flush(self) -> None:
         """Write into the tables what is kept beside them."""
         self.state.flush()
@@ -446,13 +460,6 @@ class Engine:
         except Damaged as error:
             self.damage = error
             raise
-
-    def remember(self, key: bytes, value: bytes) -> None:
-        """Keep a note of this machine's own in the index, with the next commit; without it if the index takes none."""
-        try:
-            self.environment.put(Table.META, key, value)
-        except StorageError:
-            self._replay_live()
 
     def note_damage(self, error: DamagedContents, *, by: str) -> None:
         """Remember, and tell the daemon's log once, that stored contents are not what was written."""

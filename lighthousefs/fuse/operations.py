@@ -29,7 +29,7 @@ from pyfuse3 import (
 from lighthousefs import limits
 from lighthousefs.domain.commands import Author
 from lighthousefs.domain.decide import CAPABILITY
-from lighthousefs.errors import Refused
+from lighthousefs.errors import LighthouseError, Refused
 from lighthousefs.fuse.attributes import attributes
 from lighthousefs.fuse.border import border, unanswered
 from lighthousefs.fuse.root import root_is_project
@@ -182,6 +182,31 @@ class Operations(pyfuse3.Operations):
             # A writer that may not leave setuid set took it away: the kernel must not go on believing the old mode.
             pyfuse3.invalidate_inode(InodeT(changed), attr_only=True)
         return written
+
+    @border
+    async def copy_file_range(
+        self, source: FileHandleT, offset: int, target: FileHandleT, target_offset: int, length: int
+    ) -> int:
+        """Some of the bytes asked for, as many as hold others up for some ms; what is to be read or written with more care
+        is declined, and comes as reads and writes."""
+        live = self._tree.changeable(target)
+        if source >> CLASS_SHIFT == COMPUTED or not live.takes_copies(target):
+            raise pyfuse3.FUSEError(errno.EOPNOTSUPP)
+        length, done = min(length, limits.COPY_BYTES_MAX), 0
+        while done < length:
+            wanted = min(limits.WRITE_BYTES_MAX, length - done)
+            try:
+                data = bytes(self._tree.of(source).read(source, offset + done, wanted))
+                if data:
+                    live.write(target, target_offset + done, data)
+            except LighthouseError:
+                if not done:
+                    raise
+                break
+            done += len(data)
+            if len(data) < wanted:
+                break
+        return done
 
     @border
     async def flush(self, fh: FileHandleT) -> None:

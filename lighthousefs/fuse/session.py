@@ -11,7 +11,7 @@ from pathlib import Path
 import pyfuse3
 
 from lighthousefs.errors import Unusable
-from lighthousefs.fuse import requestloop
+from lighthousefs.fuse import copying, requestloop
 from lighthousefs.fuse.operations import Operations
 from lighthousefs.layout import TYPES, Layout
 
@@ -31,6 +31,7 @@ def mount(operations: Operations, *, source: Path, mount_point: Path, layout: La
     Raises Unusable if FUSE does not let us.
     """
     requestloop.install()
+    copying.install(operations.copy_file_range)
     # libfuse parses one string: a comma ends an option unless a backslash stands before it.
     name = str(source).replace("\\", "\\\\").replace(",", "\\,")
     given = {

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 
 import msgpack
 
-from lighthousefs.errors import Damaged
+from lighthousefs.errors import IndexDamaged
 from lighthousefs.log.merkle import HASH_BYTES, Head, Peaks, inclusion_path, leaf_hash, node_hash, root_of, split
 from lighthousefs.tables.kv import Kv
 from lighthousefs.tables.rows import LOG_TIME
@@ -102,13 +102,13 @@ class Chain:
             return Peaks()
         value = self._kv.get(Table.CHAIN, seq_key(number))
         if value is None:
-            raise Damaged(f"chain at event {number}", "its row is missing in the index")
+            raise IndexDamaged(f"chain at event {number}", "its row is missing in the index")
         return _peaks(number, value, f"event {number}")
 
     def _leaf(self, seq: int) -> bytes:
         value = self._kv.get(Table.EVENTS, seq_key(seq))
         if value is None:
-            raise Damaged(f"event {seq}", "it is missing in the index")
+            raise IndexDamaged(f"event {seq}", "it is missing in the index")
         return leaf_hash(seq, LOG_TIME.unpack_from(value)[0], value[LOG_TIME.size :])
 
 
@@ -140,4 +140,4 @@ def _peaks(size: int, hashes: bytes, place: str) -> Peaks:
     try:
         return Peaks(size, [hashes[at : at + HASH_BYTES] for at in range(0, len(hashes), HASH_BYTES)])
     except ValueError as error:
-        raise Damaged(f"chain at {place}", str(error)) from error
+        raise IndexDamaged(f"chain at {place}", str(error)) from error

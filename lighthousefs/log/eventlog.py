@@ -9,7 +9,7 @@ import msgpack
 
 from lighthousefs.domain.codec import decode
 from lighthousefs.domain.events import Event
-from lighthousefs.errors import Damaged
+from lighthousefs.errors import Damaged, IndexDamaged
 from lighthousefs.ids import payload_id
 from lighthousefs.log.chain import Chain
 from lighthousefs.log.clock import LogClock
@@ -125,14 +125,14 @@ class EventIndex:
         for seq in range(max(first, 1), min(last, self.last_seq) + 1):
             found = self.get(seq)
             if found is None:
-                raise Damaged(f"event {seq}", "it is missing in the index")
+                raise IndexDamaged(f"event {seq}", "it is missing in the index")
             yield found
 
     def time_of(self, seq: int) -> int:
         """The log time of event `seq`, in ns."""
         value = self._kv.get(Table.EVENTS, seq_key(seq))
         if value is None:
-            raise Damaged(f"event {seq}", "it is missing in the index")
+            raise IndexDamaged(f"event {seq}", "it is missing in the index")
         return int(LOG_TIME.unpack_from(value)[0])
 
     def seq_at(self, time: int) -> int:
@@ -193,4 +193,4 @@ def _logged(seq: int, value: bytes) -> Logged:
     try:
         return Logged(seq, LOG_TIME.unpack_from(value)[0], decode(value[LOG_TIME.size :]))
     except ValueError as error:
-        raise Damaged(f"event {seq}", str(error)) from error
+        raise IndexDamaged(f"event {seq}", str(error)) from error

@@ -50,6 +50,12 @@ class DerivedFiles:
         self._offset += len(data)
         return self._segment, offset
 
+    def would_continue(self, place: Place, length: int) -> bool:
+        """Whether the next `length` bytes would be appended right behind what lies at `place`."""
+        end = (place.lane, place.segment, place.offset + place.length)
+        here = (DERIVED_LANE, self._segment, self._offset)
+        return self._descriptor >= 0 and end == here and self._offset + length <= FILE_BYTES_MAX
+
     def _next(self) -> None:
         """Go on behind what is there: of the last file, or in a new one if that is full."""
         newest = max((int(path.stem.partition("-")[2]) for path in self._folder.glob("1-*.seg")), default=0)
@@ -72,13 +78,34 @@ def store_derived(kv: Kv, readers: Readers, files: DerivedFiles, made: Sequence[
     """
     for body, piece in made:
         try:
-            parts = resolved(kv, body, contents.sources(kv, body, piece))
-            data = bytes(read_pieces(kv, readers, parts, piece.start, piece.length))
-            segment, offset = files.append(data)
+            sources = contents.sources(kv, body, piece)
+            data = bytes(read_pieces(kv, readers, resolved(kv, body, sources), piece.start, piece.length))
+            stored = _stored_ahead(kv, sources)
+            if stored is None or not files.would_continue(stored, piece.length - stored.length):
+                segment, offset = files.append(data)
+            else:
+                segment, offset = stored.segment, stored.offset
+                files.append(data[stored.length :])
         except (OSError, LighthouseError) as error:
             _log.warning("pieces of body %d were not put together: %s", body, error)
             continue
         put_place(kv, piece.payload, Place(len(data), DERIVED_LANE, segment, offset, block_sums(data)))
+
+
+def _stored_ahead(kv: Kv, sources: Sequence[Piece]) -> Place | None:
+    """Where the first of them lie if they were derived themselves, one right behind the other: no need to store them again."""
+    found: Place | None = None
+    for piece in sources:
+        place = find_place(kv, piece.payload) if piece.is_derived else None
+        if not isinstance(place, Place) or (piece.offset, piece.length) != (0, place.length):
+            break
+        if found is None:
+            found = place._replace(sums=())
+        elif (place.segment, place.offset) == (found.segment, found.offset + found.length):
+            found = found._replace(length=found.length + place.length)
+        else:
+            break
+    return found
 
 
 def read_contents(

@@ -3,7 +3,9 @@
 What is looked for are pages: 4 KiB that begin at a multiple of 4 KiB of a file. The table `digests` has, by a page's xxh3-64,
 where it is stored: the first page of every payload, and each that begins a region (64 KiB) of its file. One of these is
 where a copy that is written in other pieces begins, or goes on behind the end of an older piece. A row is a hint, no more:
-the stored bytes around it are read and compared, and contents count as repeated only if all of them are found.
+the stored bytes around it are read and compared, and contents count as repeated only if all of them are found. What lies
+before the first such page, or behind the last, is looked for in what was stored just before or after: a file that is written
+from one end to the other comes by events that follow one another.
 Inserted one by one such keys would cost more than all other rows of an event; they are gathered and put in their order.
 """
 
@@ -16,6 +18,7 @@ from struct import Struct
 from xxhash import xxh3_64_intdigest
 
 from lighthousefs.errors import LighthouseError
+from lighthousefs.ids import payload_id, payload_seq
 from lighthousefs.limits import BLOCK_BYTES
 from lighthousefs.log.payloads import Place, Readers, find_place
 from lighthousefs.storage.record import Extent
@@ -26,6 +29,8 @@ PAGE_BYTES = 4096
 GATHERED_MAX = 8192
 EXTENTS_MAX = 64
 """A copy of contents in more pieces than this would cost more than it saves, in rows and in reads."""
+NEAR_EVENTS = 8
+"""As far as the next payload of a file is looked for: others may write meanwhile."""
 
 _KEY = Struct(">Q")
 _VALUE = Struct("<QI")
@@ -72,16 +77,35 @@ class Repeats:
         extents: list[Extent] = []
         done = 0
         while done < len(view):
-            page = done + -(file_offset + done) % PAGE_BYTES
-            where = self._where(view[page : page + PAGE_BYTES]) if page + PAGE_BYTES <= len(view) else None
-            if where is None or len(extents) >= EXTENTS_MAX:
+            found = self._from(view, done, file_offset)
+            if not found and extents and len(view) - done < 2 * PAGE_BYTES:
+                found = self._along(extents[-1].payload_id, view[done:], 1)
+            extents += found
+            if not found or len(extents) > EXTENTS_MAX:
                 return ()
-            extent = self._same(view, done, page, *where)
-            if extent is None:
-                return ()
-            extents.append(extent)
-            done += extent.length
+            done += sum(extent.length for extent in found)
         return tuple(extents)
+
+    def _from(self, view: memoryview, done: int, file_offset: int) -> list[Extent]:
+        """What is `view` from `done` on, or the beginning of that.
+
+        Found by its first page, by the second where a payload ends in the first, or by the first page of a region.
+        """
+        first = done + -(file_offset + done) % PAGE_BYTES
+        region = done + -(file_offset + done) % BLOCK_BYTES
+        for page in (first, first + PAGE_BYTES, region) if region > first else (first, first + PAGE_BYTES):
+            if page + PAGE_BYTES > len(view):
+                break
+            where = self._where(view[page : page + PAGE_BYTES])
+            if where is None:
+                continue
+            payload, offset = where
+            ahead = max(0, page - done - offset)
+            before = self._along(payload, view[done : done + ahead], -1) if ahead else []
+            extent = self._same(view, done + ahead, page, payload, offset) if before or not ahead else None
+            if extent is not None:
+                return [*before, extent]
+        return []
 
     def _where(self, page: memoryview) -> _Where | None:
         page_sum = xxh3_64_intdigest(page)
@@ -95,17 +119,40 @@ class Repeats:
         """What of the payload is `view` from `done` on, if its byte `offset` is that at `page`."""
         place = find_place(self._kv, payload)
         begin = offset - (page - done)
-        if not isinstance(place, Place) or begin < 0:
+        if not isinstance(place, Place):
             return None
         length = min(len(view) - done, place.length - begin)
-        try:
-            stored = self._readers[place.lane].read(place.segment, place.offset + begin, length)
-        except LighthouseError:
-            return None
+        stored = self._read(place, begin, length)
         if stored != view[done : done + length]:
             # Most often a payload that goes on in another way: what is the same up to a page's border is enough.
             length = _same_pages(stored, view[done : done + length], page - done)
         return Extent(payload, begin, length) if length else None
+
+    def _along(self, payload: int, wanted: memoryview, direction: int) -> list[Extent]:
+        """The payloads that came after this one (1), or before it (-1), and are `wanted`; none if any of it is missing."""
+        found: list[Extent] = []
+        seq, missed = payload_seq(payload) + direction, 0
+        while wanted and seq > 0 and missed < NEAR_EVENTS:
+            number = payload_id(seq, 0)
+            place = find_place(self._kv, number)
+            length = min(place.length, len(wanted)) if isinstance(place, Place) else 0
+            begin = place.length - length if isinstance(place, Place) and direction < 0 else 0
+            part = wanted[:length] if direction > 0 else wanted[len(wanted) - length :]
+            if length and isinstance(place, Place) and self._read(place, begin, length) == part:
+                found.append(Extent(number, begin, length))
+                wanted = wanted[length:] if direction > 0 else wanted[: len(wanted) - length]
+                missed = 0
+            else:
+                missed += 1
+            seq += direction
+        return [] if wanted else found[::direction]
+
+    def _read(self, place: Place, begin: int, length: int) -> bytes:
+        """Stored bytes as they are; none if they cannot be read."""
+        try:
+            return self._readers[place.lane].read(place.segment, place.offset + begin, length)
+        except LighthouseError:
+            return b""
 
 
 def _pages(length: int, file_offset: int) -> Iterator[int]:

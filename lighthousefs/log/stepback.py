@@ -12,7 +12,7 @@ from typing import NamedTuple
 from lighthousefs.domain.codec import decode
 from lighthousefs.domain.events import Event
 from lighthousefs.domain.state import Inode
-from lighthousefs.errors import Damaged
+from lighthousefs.errors import IndexDamaged
 from lighthousefs.ids import ROOT_INO, payload_id
 from lighthousefs.limits import BLOCK_BYTES
 from lighthousefs.log.chain import Chain
@@ -114,7 +114,7 @@ def _concerned(kv: Kv, seq: int, newest: int) -> _Concerned:
         if event.type in ("written", "truncated"):
             row = Moment(kv, number).bare_inode(ino)
             if row is None:
-                raise Damaged(f"event {number}", f"inode {ino} is not there")
+                raise IndexDamaged(f"event {number}", f"inode {ino} is not there")
             found.bodies.add(row.body)
             if event.type == "written":
                 first, end = fields.offset // BLOCK_BYTES, (fields.offset + fields.length - 1) // BLOCK_BYTES
@@ -139,7 +139,7 @@ def _postings(event: Event) -> Iterator[tuple[Table, int]]:
 def _event(kv: Kv, seq: int) -> Event:
     value = kv.get(Table.EVENTS, seq_key(seq))
     if value is None:
-        raise Damaged(f"event {seq}", "it is missing in the index")
+        raise IndexDamaged(f"event {seq}", "it is missing in the index")
     return decode(value[LOG_TIME.size :])
 
 
@@ -162,13 +162,13 @@ def _rows(kv: Kv, table: Table, prefix: bytes) -> list[tuple[bytes, bytes]]:
 
 
 def _restore_region(kv: Kv, body: int, region: int, seq: int) -> None:
-    row = contents.row_at(kv, body, region, seq)
+    found = contents.region_at(kv, body, region, seq, 0, BLOCK_BYTES)
     key = body_key(body, region)
-    if row is None:
+    if found is None:
         kv.delete(Table.EXTENTS, key)
     else:
-        pieces = [piece for piece in row.pieces if piece.since <= seq]
-        kv.put(Table.EXTENTS, key, regions.pack(row.since, _undos_before(kv, body, region, seq), pieces))
+        since, pieces = found
+        kv.put(Table.EXTENTS, key, regions.pack(since, _undos_before(kv, body, region, seq), sorted(pieces)))
     _drop(kv, Table.EXTENTS_PAST, past_body_key(body, region, seq + 1), lambda found: found.startswith(key))
 
 

@@ -292,6 +292,16 @@ class LiveTree:
         changed = before is not None and after is not None and before.mode != after.mode
         return len(data), handle.ino if changed else 0
 
+    def takes_copies(self, number: int) -> bool:
+        """Whether what is written by the handle may come all at once: no fsync is behind it, nothing to be taken away.
+
+        Of a handle without a caller, as of one of an earlier process, nobody knows.
+        """
+        handle = self._handles.get(number)
+        known = handle is not None and handle.direct and handle.author.pid
+        row = self._engine.state.inode(handle.ino) if handle is not None and known else None
+        return row is not None and not row.mode & BITS and not row.xattrs
+
     def asked_before_write(self, node: int, pid: int) -> None:
         """Thread `pid` asks for the file's capability, as the kernel does for whoever is about to write through its cache."""
         self._standings.asked_before_write(node, self._engine.state.inode(node), pid)

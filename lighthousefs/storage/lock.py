@@ -11,13 +11,13 @@ import errno
 import fcntl
 import json
 import os
-import shlex
 import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from lighthousefs.errors import InUse, Unusable
+from lighthousefs.shell import quoted
 
 LOCK_TEXT = "lock"
 LOCK_TEXT_BYTES_MAX = 1 << 16
@@ -32,23 +32,30 @@ _NO_TEXT = (errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds a store's lock. `pid` is None for a process that cannot be seen from here (another container)."""
+    """Who holds a store's lock. `pid` is None for a process that cannot be seen from here (another container).
+
+    `doing` names what it does where that takes long, and it answers nobody meanwhile: an import, an export.
+    """
 
     pid: int | None
     mount_point: Path | None
     socket: Path | None
     since: datetime | None
+    doing: str | None = None
 
 
 class Lock:
     """The right to change a store, until `release`, the end of a `with` block, or the end of the process.
 
-    It belongs to a descriptor: a forked child holds it too, a program started by exec does not.
+    It belongs to a descriptor: a forked child holds it too, a program started by exec does not. `words_left`: who held it
+    before did not release it, but was killed; or this is a copy of a store that was held. `keeps_words`: those stay.
     """
 
-    def __init__(self, folder: int, text: int | None) -> None:
+    def __init__(self, folder: int, text: int | None, *, words_left: bool) -> None:
         self._folder = folder
         self._text = text
+        self.words_left = words_left
+        self.keeps_words = False
 
     @property
     def held(self) -> bool:
@@ -58,8 +65,9 @@ class Lock:
         """Gives the right back; a second call does nothing."""
         if self._text is not None:
             # Words that stay on a failing disk mislead nobody: they count only while the folder is locked.
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._text, 0)
+            if not self.keeps_words:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._text, 0)
             os.close(self._text)
             self._text = None
         if self.held:
@@ -73,8 +81,8 @@ class Lock:
         self.release()
 
 
-def take(folder: Path, *, mount_point: Path | None, socket: Path | None) -> Lock:
-    """Takes the lock for this process, and tells in the file where it will be mounted and asked.
+def take(folder: Path, *, mount_point: Path | None, socket: Path | None, doing: str | None = None) -> Lock:
+    """Takes the lock for this process, and tells in the file where it will be mounted and asked, and what it is `doing`.
 
     On a read-only or a full disk the lock is taken and nobody is told. Raises Unusable when another process holds it,
     or without the rights to.
@@ -83,8 +91,10 @@ def take(folder: Path, *, mount_point: Path | None, socket: Path | None) -> Lock
         descriptor = _open_folder(folder)
         try:
             if not _taken(descriptor):
-                raise _in_use(folder, holder_of(folder))
-            return Lock(descriptor, _tell(folder, Holder(os.getpid(), mount_point, socket, datetime.now(UTC))))
+                raise in_use(folder, holder_of(folder))
+            words_left = _has_words(folder)
+            text = _tell(folder, Holder(os.getpid(), mount_point, socket, datetime.now(UTC), doing))
+            return Lock(descriptor, text, words_left=words_left)
         except BaseException:
             os.close(descriptor)
             raise
@@ -109,7 +119,7 @@ def holder_of(folder: Path) -> Holder | None:
             if holder is not None and _lives(holder.pid):
                 return holder
             time.sleep(LOCK_PAUSE_S)
-        return Holder(_pid_in_proc_locks(os.fstat(descriptor)), None, None, None)
+        return Holder(pid_in_proc_locks(os.fstat(descriptor)), None, None, None)
     finally:
         os.close(descriptor)
 
@@ -119,7 +129,7 @@ def way_out(error: OSError, folder: Path) -> str:
     if isinstance(error, PermissionError):
         return "run this as the owner of the folder, or with sudo"
     if isinstance(error, FileNotFoundError):
-        return f"make the folder above it first: mkdir -p {shlex.quote(str(folder.parent))}"
+        return f"make the folder above it first: mkdir -p {quoted(folder.parent)}"
     if isinstance(error, NotADirectoryError):
         return "name a folder, not a file"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -155,7 +165,7 @@ def _lives(pid: int | None) -> bool:
     return Path("/proc", str(pid)).exists()
 
 
-def _pid_in_proc_locks(folder: os.stat_result) -> int | None:
+def pid_in_proc_locks(folder: os.stat_result) -> int | None:
     """Who has the folder locked by /proc/locks (proc(5)): "1: FLOCK ADVISORY WRITE PID MAJOR:MINOR:INODE 0 EOF"."""
     place = f"{os.major(folder.st_dev):02x}:{os.minor(folder.st_dev):02x}:{folder.st_ino}"
     with contextlib.suppress(OSError):
@@ -164,6 +174,13 @@ def _pid_in_proc_locks(folder: os.stat_result) -> int | None:
             if fields[1] == "FLOCK" and fields[3] == "WRITE" and fields[5] == place and int(fields[4]) > 0:
                 return int(fields[4])
     return None
+
+
+def _has_words(folder: Path) -> bool:
+    try:
+        return (folder / LOCK_TEXT).stat().st_size > 0
+    except FileNotFoundError:
+        return False
 
 
 def _tell(folder: Path, holder: Holder) -> int | None:
@@ -192,19 +209,25 @@ def _told(folder: Path) -> Holder | None:
         mount_point, socket = (
             None if fields[name] is None else Path(fields[name]) for name in ("mount_point", "socket")
         )
-        return Holder(int(fields["pid"]), mount_point, socket, datetime.fromisoformat(fields["since"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        doing = fields.get("doing")
+        since = datetime.fromisoformat(fields["since"])
+        return Holder(int(fields["pid"]), mount_point, socket, since, None if doing is None else str(doing))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def _in_use(folder: Path, holder: Holder | None) -> InUse:
+def in_use(folder: Path, holder: Holder | None) -> InUse:
+    """What to tell of a store that somebody else has."""
     if holder is None:
         # It went while it was looked for.
         return InUse(f"{folder} was in use a moment ago", "try again")
     who = "a process that cannot be named" if holder.pid is None else f"pid {holder.pid}"
+    if holder.doing is not None:
+        hint = "try again when it has ended; a mounted store answers meanwhile too"
+        return InUse(f"{folder} is in use by {who}: an {holder.doing}", hint)
     if holder.mount_point is None:
         return InUse(f"{folder} is in use by {who}", "try again when it has ended")
     return InUse(
         f"{folder} is in use by {who}, mounted at {holder.mount_point}",
-        f"use it there, or first: lighthousefs unmount {shlex.quote(str(holder.mount_point))}",
+        f"use it there, or first: lighthousefs unmount {quoted(holder.mount_point)}",
     )

@@ -19,7 +19,6 @@ import contextlib
 import errno
 import json
 import os
-import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -31,9 +30,10 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from lighthousefs.errors import Damaged, DiskFull, FormatError, StorageError, Unusable
 from lighthousefs.limits import SEGMENT_BYTES
 from lighthousefs.mountinfo import Mount, mount_of, mounts, without_links
-from lighthousefs.storage.lock import LOCK_TEXT, Holder, Lock, holder_of, take, way_out
+from lighthousefs.shell import quoted
+from lighthousefs.storage.lock import LOCK_TEXT, Holder, Lock, holder_of, in_use, take, way_out
 
-__all__ = ["FORMAT", "Holder", "Known", "Lock", "Store", "StoreFile"]
+__all__ = ["FORMAT", "Holder", "Known", "Lock", "Store", "StoreFile", "in_use"]
 
 FORMAT = 1
 ID_BYTES = 16
@@ -200,17 +200,17 @@ class Store:
             # Never DiskFull, after which nothing has happened: the new file is there, for how long is not known.
             raise StorageError(f"{place} is replaced, but may not stay so: {error.strerror}") from error
 
-    def lock(self, *, mount_point: Path | None = None, socket: Path | None = None) -> Lock:
+    def lock(self, *, mount_point: Path | None = None, socket: Path | None = None, doing: str | None = None) -> Lock:
         """Takes the right to change the store, for this process; `store.json` is read anew under it.
 
-        Where it will be mounted and where its control socket will be are told to those who are refused. On a
-        read-only disk the lock is taken and nobody is told. Raises Unusable when another process holds it, without
+        Where it will be mounted, where its control socket will be and what it is `doing` are told to those who are
+        refused. On a read-only disk the lock is taken and nobody is told. Raises Unusable when another process holds it, without
         the rights to, or for a mount of a store on NFS or FUSE; what `open` raises, if the store changed since.
         """
         assert not self._is_locked(), "one lock a store"
         if mount_point is not None:
             _refuse_file_system(self.path, mount_of(self.path))
-        lock = take(self.path, mount_point=mount_point, socket=socket)
+        lock = take(self.path, mount_point=mount_point, socket=socket, doing=doing)
         try:
             self.contents = _read_store_json(self.path, self.known)
         except BaseException:
@@ -295,7 +295,7 @@ def _quietly(step: Callable[..., None], *arguments: Any) -> None:
 def _refuse_occupied(folder: Path) -> None:
     names = _names_in(folder)
     if STORE_JSON in names:
-        raise Unusable(f"{folder} is a store already", f"mount it: lighthousefs mount {folder} MOUNTPOINT")
+        raise Unusable(f"{folder} is a store already", f"mount it: lighthousefs mount {quoted(folder)} MOUNTPOINT")
     if names:
         raise _not_a_store(folder, names, f"{folder} is not empty", "choose a new or an empty folder")
 
@@ -307,7 +307,7 @@ def _names_in(folder: Path) -> set[str]:
 def _not_a_store(folder: Path, names: set[str], otherwise: str, hint: str) -> Unusable:
     """For a folder without store.json: a store without it or half made is told from any other folder."""
     if RESTORING in names:
-        again = f"run it again: lighthousefs backup restore DEST {shlex.quote(str(folder))}"
+        again = f"run it again: lighthousefs backup restore DEST {quoted(folder)}"
         return Unusable(f"{folder} is a store whose restoring was interrupted", again)
     if not {"journal", "index"} & names:
         return Unusable(otherwise, hint, status=2)
@@ -317,7 +317,7 @@ def _not_a_store(folder: Path, names: set[str], otherwise: str, hint: str) -> Un
         if names <= {"journal", "index", LOCK_TEXT, f"{STORE_JSON}.new"}:
             return Unusable(
                 f"{folder} is a store whose making was interrupted; it holds nothing yet",
-                f"rm -r {shlex.quote(str(folder))}; lighthousefs init {shlex.quote(str(folder))}",
+                f"rm -r {quoted(folder)}; lighthousefs init {quoted(folder)}",
             )
     return Unusable(otherwise, hint, status=2)
 
@@ -358,7 +358,7 @@ def require_known(place: object, contents: StoreFile, known: Known) -> None:
 
 
 def _no_store_json(folder: Path) -> Unusable:
-    init = f"make one: lighthousefs init {shlex.quote(str(folder))}"
+    init = f"make one: lighthousefs init {quoted(folder)}"
     try:
         names = _names_in(folder)
     except FileNotFoundError:

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lighthousefs.domain.state import Inode
-from lighthousefs.errors import Damaged
+from lighthousefs.errors import IndexDamaged
 from lighthousefs.ids import PAYLOAD_INDEX_BITS
 from lighthousefs.limits import BLOCK_BYTES, SEQ_MAX
 from lighthousefs.tables import regions
 from lighthousefs.tables.kv import Kv
-from lighthousefs.tables.regions import HEADER, UNDO, Piece, Placed, Row
+from lighthousefs.tables.regions import HEADER, UNDO, Piece, Placed
 from lighthousefs.tables.rows import SEQ
-from lighthousefs.tables.schema import BODY_KEY, BODY_SEQ_KEY, BRANCH, Table, body_key, past_body_key
+from lighthousefs.tables.schema import BODY_KEY, SEQ_KEY, Table, body_key, past_body_key
 
 
 def place(kv: Kv, seq: int, inode: Inode, offset: int, length: int, payload: int) -> Placed:
@@ -33,7 +33,7 @@ def place(kv: Kv, seq: int, inode: Inode, offset: int, length: int, payload: int
             filled += count
         else:
             since, end, _undos = HEADER.unpack_from(row)
-            if start >= end and since >= inode.cut and not regions.may_merge(row):
+            if start >= end and since >= inode.cut and not (regions.may_merge(row) or regions.may_fill(row, piece.end)):
                 kv.put(Table.EXTENTS, body_key(inode.body, region), regions.append(row, piece))
                 filled += count
             elif since >= inode.cut and (at := regions.place_of(row, piece)) is not None:
@@ -59,7 +59,9 @@ def _overlay(
     overlapped = sum(piece.length for piece in counted) - sum(piece.length for piece in kept)
     pieces = sorted([*kept, new])
     run: list[Piece] = []
-    if len(pieces) >= regions.MERGED_PIECES_MIN:
+    if new.end == BLOCK_BYTES and new.start >= old.end:
+        pieces, run = regions.filled(pieces, derived_payload)
+    if not run and len(pieces) >= regions.MERGED_PIECES_MIN:
         pieces, run = regions.merged(pieces, new.start, derived_payload)
     if run or kept != old.pieces:
         regions.put_change(kv, seq, inode.body, region, old, pieces, run)
@@ -98,48 +100,48 @@ def _clip(pieces: Sequence[Piece], base: int, cuts: Sequence[tuple[int, int]]) -
     return clipped
 
 
-def row_at(kv: Kv, body: int, region: int, seq: int) -> Row | None:
-    """The region's row as of event `seq`, perhaps with pieces that came later without changing others; None if there was none.
+def region_at(kv: Kv, body: int, region: int, seq: int, first: int, stop: int) -> tuple[int, list[Piece]] | None:
+    """Since when the region's row as of event `seq` was true, and its pieces that touch [first, stop) of the region; None
+    if there was none.
 
+    What was cut out of a piece touches nothing that the piece did not, so no other pieces are looked at on the way back.
     Raises Damaged if the past rows lead nowhere.
     """
-    live = kv.get(Table.EXTENTS, body_key(body, region))
+    prefix = body_key(body, region)
+    live = kv.get(Table.EXTENTS, prefix)
     if live is None:
         return None
-    if HEADER.unpack_from(live)[0] <= seq:
-        return regions.unpack(live)
-    undone: list[tuple[int, Row]] = []
-    base: Row | None = None
+    limit = (seq + 1) << PAYLOAD_INDEX_BITS
+    since = HEADER.unpack_from(live)[0]
+    if since <= seq:
+        return since, regions.unpack_some(live, first, stop, limit)
+    undone: list[list[Piece]] = []
     after = seq
-    while base is None:
+    while True:
         found = kv.ceiling(Table.EXTENTS_PAST, past_body_key(body, region, after + 1))
-        if found is None or not found[0].startswith(body_key(body, region)):
+        if found is None or not found[0].startswith(prefix):
             if not undone:
                 return None
-            base = regions.unpack(live)
+            pieces = regions.unpack_some(live, first, stop, limit)
             break
-        after = BODY_SEQ_KEY.unpack(found[0])[3]
-        row = regions.unpack(found[1])
-        if not undone and row.since > seq:
-            return None
-        if row.undos == UNDO:
-            undone.append((after, row))
-            if len(undone) > regions.UNDOS_MAX:
-                raise Damaged(f"extents_past of body {body} region {region}", f"too many undo records from {seq} on")
-        else:
-            base = row._replace(pieces=[piece for piece in row.pieces if piece.since < after])
-    for until, row in reversed(undone):
-        base = _taken_back(base, until, row)
-    return base
-
-
-def _taken_back(younger: Row, until: int, undo: Row) -> Row:
-    """The row before event `until`, from a younger one and what that event took away."""
-    gone = [piece for piece in undo.pieces if piece.since < until]
-    kept = [piece for piece in younger.pieces if piece.since < until]
-    for piece in gone:
-        kept = [left for left in kept if not piece.start <= left.start < piece.end]
-    return Row(undo.since, undo.end, 0, sorted([*kept, *gone]))
+        key, row = found
+        row_since, _end, kind = HEADER.unpack_from(row)
+        if after == seq:
+            since = row_since
+            if since > seq:
+                return None
+        pieces = regions.unpack_some(row, first, stop, limit)
+        if kind != UNDO:
+            break
+        undone.append(pieces)
+        if len(undone) > regions.UNDOS_MAX:
+            raise IndexDamaged(f"extents_past of body {body} region {region}", f"too many undo records from {seq} on")
+        after = SEQ_KEY.unpack_from(key, len(prefix))[0]
+    for gone in reversed(undone):
+        for back in gone:
+            pieces = [left for left in pieces if not back.start <= left.start < back.end]
+        pieces = sorted([*pieces, *gone])
+    return since, pieces
 
 
 def sources(kv: Kv, body: int, derived: Piece) -> list[Piece]:
@@ -151,13 +153,15 @@ def sources(kv: Kv, body: int, derived: Piece) -> list[Piece]:
     base = region * BLOCK_BYTES
     value = kv.get(Table.EXTENTS_PAST, past_body_key(body, region, derived.since))
     if value is None:
-        raise Damaged(f"extents_past of body {body} region {region}", f"no row until event {derived.since}")
+        raise IndexDamaged(f"extents_past of body {body} region {region}", f"no row until event {derived.since}")
     pieces: list[Piece] = []
     for piece in sorted(regions.unpack_pieces(value), key=lambda piece: piece.payload):
         pieces = regions.overlaid(pieces, piece._replace(start=base + piece.start))
     found = regions.within(pieces, derived.start, derived.end)
     if sum(piece.length for piece in found) != derived.length:
-        raise Damaged(f"extents_past of body {body} region {region}", f"the row until {derived.since} has too little")
+        raise IndexDamaged(
+            f"extents_past of body {body} region {region}", f"the row until {derived.since} has too little"
+        )
     return found
 
 
@@ -170,25 +174,20 @@ def pieces(kv: Kv, inode: Inode, offset: int, length: int, seq: int = SEQ_MAX) -
     last = Piece(-1, 0, 0, -1)
     stop = offset + length
     cuts = None
-    limit = (seq + 1) << PAYLOAD_INDEX_BITS
     for region in range(offset // BLOCK_BYTES, (stop + BLOCK_BYTES - 1) // BLOCK_BYTES):
-        if seq == SEQ_MAX:
-            value = kv.get(Table.EXTENTS, BODY_KEY.pack(BRANCH, inode.body, region))
-            row = None if value is None else regions.unpack(value)
-        else:
-            row = row_at(kv, inode.body, region, seq)
+        base = region * BLOCK_BYTES
+        row = region_at(kv, inode.body, region, seq, offset - base, stop - base)
         if row is None:
             continue
-        base = region * BLOCK_BYTES
-        in_region = row.pieces
-        if inode.cut > row.since:
+        since, in_region = row
+        if inode.cut > since:
             if cuts is None:
                 cuts = _cuts(kv, inode.body, seq)
             in_region = _clip(in_region, base, cuts)
         for piece in in_region:
             start = base + piece.start
             end = start + piece.length
-            if piece.payload < limit and start < stop and end > offset:
+            if start < stop and end > offset:
                 first = max(start, offset)
                 piece = Piece(first, min(end, stop) - first, piece.offset + first - start, piece.payload)
                 if _continues(piece, last):

@@ -1,16 +1,38 @@
-"""Indexes of events by something that repeats: up to 256 seqs a row, gathered in memory and written at each commit."""
+"""Indexes of events by something that repeats: up to 256 seqs a row, gathered in memory and written at each commit.
+
+The first seq stands in the row's key. Its value is the steps from each seq to the next, all in as many bytes as the widest
+of them takes (1, 2, 4 or 8, little-endian), behind one byte that says how many: most are 1 byte wide.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from struct import Struct
+import struct
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
 
+from lighthousefs.errors import Damaged
 from lighthousefs.tables.kv import Kv
 from lighthousefs.tables.schema import POSTING_KEY, Table
 
 SEQS_PER_ROW = 256
-_DISTANCE = Struct("<I")
-_DISTANCE_MAX = (1 << 32) - 1
+_CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
+
+
+def pack_row(seqs: Sequence[int]) -> bytes:
+    """The value of a row that has these, oldest first."""
+    steps = [later - earlier for earlier, later in pairwise(seqs)]
+    widest = max(steps, default=0)
+    width = next(width for width in _CODES if widest >> 8 * width == 0)
+    return struct.pack(f"<B{len(steps)}{_CODES[width]}", width, *steps)
+
+
+def unpack_row(first: int, value: bytes) -> list[int]:
+    """The seqs of a row whose key names `first`. Raises Damaged for a value that is none."""
+    width = value[0] if value else 0
+    count, rest = divmod(len(value) - 1, width) if width in _CODES else (0, 1)
+    if rest:
+        raise Damaged(f"a row of seqs from {first} on", f"{value[:16].hex()} is no list of steps")
+    return list(accumulate(struct.unpack_from(f"<{count}{_CODES[width]}", value, 1), initial=first))
 
 
 class Postings:
@@ -27,7 +49,7 @@ class Postings:
         tail = self._tails.get(number)
         if tail is None:
             tail = self._tails[number] = self._load_tail(number)
-        if len(tail) >= SEQS_PER_ROW or (tail and seq - tail[0] > _DISTANCE_MAX):
+        if len(tail) >= SEQS_PER_ROW:
             tail = self._tails[number] = []
         tail.append(seq)
         rows = self._dirty.get(number)
@@ -40,9 +62,7 @@ class Postings:
         """Put what was gathered into the table."""
         for number, rows in self._dirty.items():
             for row in rows:
-                first = row[0]
-                value = b"".join(_DISTANCE.pack(seq - first) for seq in row)
-                self._kv.put(self._table, POSTING_KEY.pack(number, first), value)
+                self._kv.put(self._table, POSTING_KEY.pack(number, row[0]), pack_row(row))
         self._dirty.clear()
         self._tails.clear()
 
@@ -61,7 +81,7 @@ class Postings:
         if found is None:
             return []
         key_number, first = POSTING_KEY.unpack(found[0])
-        return [] if key_number != number else [first + distance for (distance,) in _DISTANCE.iter_unpack(found[1])]
+        return unpack_row(first, found[1]) if key_number == number else []
 
     def seqs_up(self, number: int, first: int) -> Iterator[int]:
         """Seqs of `number` from `first` on, oldest first. The index may grow meanwhile."""
@@ -73,9 +93,9 @@ class Postings:
             key_number, row_first = POSTING_KEY.unpack(found[0])
             if key_number != number:
                 return
-            for (distance,) in _DISTANCE.iter_unpack(found[1]):
-                if row_first + distance >= first:
-                    yield row_first + distance
+            for seq in unpack_row(row_first, found[1]):
+                if seq >= first:
+                    yield seq
             self.flush()
             found = self._kv.ceiling(self._table, POSTING_KEY.pack(number, row_first + 1))
 
@@ -87,11 +107,11 @@ class Postings:
             key_number, first = POSTING_KEY.unpack(found[0])
             if key_number != number:
                 return
-            kept = [distance for (distance,) in _DISTANCE.iter_unpack(found[1]) if first + distance <= seq]
+            kept = [at for at in unpack_row(first, found[1]) if at <= seq]
             if not kept:
                 self._kv.delete(self._table, found[0])
                 continue
-            self._kv.put(self._table, found[0], b"".join(map(_DISTANCE.pack, kept)))
+            self._kv.put(self._table, found[0], pack_row(kept))
             return
 
     def _load_tail(self, number: int) -> list[int]:
@@ -99,6 +119,4 @@ class Postings:
         if found is None:
             return []
         key_number, first = POSTING_KEY.unpack(found[0])
-        if key_number != number:
-            return []
-        return [first + distance for (distance,) in _DISTANCE.iter_unpack(found[1])]
+        return unpack_row(first, found[1]) if key_number == number else []

@@ -11,6 +11,8 @@ it was is found by taking them back into the next younger row that is whole (at 
 Sixty-four neighbouring pieces under 4 KiB are merged into one of a *derived* payload, whose bytes are theirs put together:
 what is appended line by line would else be read line by line. Its id is the event's with an index above 0. The past row
 of that event has what was merged, pieces of the event itself among it, so the bytes can be made from it at any time.
+When an append fills such a region up to its end, what it then has, merged pieces among it, becomes one: it is read as what
+a plain file would be, and its bytes are put together twice, never more.
 """
 
 from __future__ import annotations
@@ -31,7 +33,10 @@ WHOLE, UNDO = 0, 1
 UNDOS_MAX = 3
 MERGED_PIECES_MIN = 64
 MERGED_PIECE_BYTES_MAX = 4095
+FILLED_PIECES_MIN = 8
+"""A region that was filled in fewer pieces is read well enough."""
 _MERGEABLE_ROW_BYTES = HEADER.size + (MERGED_PIECES_MIN - 1) * PIECE.size
+_FILLED_ROW_BYTES = HEADER.size + (FILLED_PIECES_MIN - 1) * PIECE.size
 _WHOLE_BYTES_MAX = 4 * PIECE.size
 """A row no longer than this is kept whole: an undo record would save nothing."""
 
@@ -86,6 +91,15 @@ def unpack_pieces(value: bytes) -> list[Piece]:
     ]
 
 
+def unpack_some(value: bytes, first: int, stop: int, limit: int) -> list[Piece]:
+    """The pieces that touch [first, stop) of the region and are of a payload below `limit`."""
+    return [
+        Piece(start, length + 1, offset, payload)
+        for start, length, offset, payload in PIECE.iter_unpack(value[HEADER.size :])
+        if start < stop and start + length >= first and payload < limit
+    ]
+
+
 def pack(since: int, undos: int, pieces: Sequence[Piece]) -> bytes:
     end = max([piece.end for piece in pieces], default=0)
     stream = [PIECE.pack(start, length - 1, offset, payload) for start, length, offset, payload in pieces]
@@ -102,6 +116,11 @@ def append(row: bytes, piece: Piece) -> bytes:
 def may_merge(row: bytes) -> bool:
     """Whether one more piece could fill a run."""
     return len(row) >= _MERGEABLE_ROW_BYTES
+
+
+def may_fill(row: bytes, end: int) -> bool:
+    """Whether one more piece, which ends at `end`, could make one of the region."""
+    return end == BLOCK_BYTES and len(row) >= _FILLED_ROW_BYTES
 
 
 def place_of(row: bytes, piece: Piece) -> int | None:
@@ -162,6 +181,17 @@ def merged(pieces: Sequence[Piece], touched: int, payload: int) -> tuple[list[Pi
         return list(pieces), []
     one = Piece(run[0].start, run[-1].end - run[0].start, 0, payload)
     return [*pieces[:first], one, *pieces[last + 1 :]], run
+
+
+def filled(pieces: Sequence[Piece], payload: int) -> tuple[list[Piece], list[Piece]]:
+    """The same for a region that an append has just filled: the run is what neighbours its end."""
+    first = len(pieces) - 1
+    while first > 0 and pieces[first - 1].end == pieces[first].start:
+        first -= 1
+    run = list(pieces[first:])
+    if len(run) < FILLED_PIECES_MIN or not any(piece.is_derived for piece in run):
+        return list(pieces), []
+    return [*pieces[:first], Piece(run[0].start, BLOCK_BYTES - run[0].start, 0, payload)], run
 
 
 def _are_one_run(left: Piece, right: Piece) -> bool:

@@ -29,5 +29,15 @@ def unpack_inode(value: bytes) -> Inode:
     return Inode(*_unpack(value, use_list=False))
 
 
+def since_of(value: bytes) -> int:
+    """From which event on a packed inode is true: its first number, read without the rest."""
+    # An array of sixteen has a head of three bytes; a number below 128 is its own tag, one above has 1 to 8 bytes behind it.
+    tag = value[3]
+    return tag if tag < 0x80 else int.from_bytes(value[4 : 4 + (1 << tag - 0xCC)], "big")
+
+
 def unpack_entry(value: bytes) -> Entry:
     return Entry(*ENTRY.unpack(value))
+
+
+assert len(Inode._fields) == 16

@@ -12,7 +12,7 @@ from enum import IntEnum
 from struct import Struct
 from typing import NamedTuple
 
-INDEX_LAYOUT = 5
+INDEX_LAYOUT = 6
 
 
 class Table(IntEnum):
@@ -75,8 +75,8 @@ SHAPES: dict[Table, Shape] = {
     Table.XATTRS: Shape("branch, ino, name", "since, value"),
     Table.XATTRS_PAST: Shape("branch, ino, name, NUL, until", "since, value"),
     Table.BY_INODE: Shape("branch, ino, seq", "event type u8; of a folder also mtime, ctime, nlink"),
-    Table.BY_AGENT: Shape("agent u64, first seq", "up to 256 distances from the first seq, u32 each"),
-    Table.BY_SESSION: Shape("session u64, first seq", "up to 256 distances from the first seq, u32 each"),
+    Table.BY_AGENT: Shape("agent u64, first seq", "steps to up to 255 more, as `postings` packs them"),
+    Table.BY_SESSION: Shape("session u64, first seq", "steps to up to 255 more, as `postings` packs them"),
     Table.VERSIONS: Shape("branch, ino, seq", "first seq, bytes written u64"),
     Table.OPEN_WRITES: Shape("branch, ino, session u32", "first seq"),
     Table.HELD: Shape("branch, ino", "nothing"),
@@ -87,9 +87,9 @@ SHAPES: dict[Table, Shape] = {
     Table.PLACES: Shape("payload u64", "length u32, kind u8, place with block sums or extents", derived=False),
     Table.META: Shape("name", "MessagePack", derived=False),
     Table.DIGESTS: Shape("xxh3-64 of a page u64", "payload u64, offset u32", derived=False),
-    Table.BY_CORRELATION: Shape("correlation u64, first seq", "up to 256 distances from the first seq, u32 each"),
+    Table.BY_CORRELATION: Shape("correlation u64, first seq", "steps to up to 255 more, as `postings` packs them"),
     Table.CORRELATIONS: Shape("number u64", "correlation, kind, origin (MessagePack)"),
-    Table.BY_TYPE: Shape("event type u64, first seq", "up to 256 distances from the first seq, u32 each"),
+    Table.BY_TYPE: Shape("event type u64, first seq", "steps to up to 255 more, as `postings` packs them"),
     Table.CHAIN: Shape("seq", "subtree roots of 32 bytes"),
 }
 DERIVED = tuple(table for table in Table if SHAPES[table].derived)

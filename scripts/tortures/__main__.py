@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-from tortures import big, programs, random_runs, stress
+from tortures import big, programs, random_runs, space, stress
 
 PARTS = {
     "posix": partial(random_runs.main, "posix"),
@@ -13,6 +13,7 @@ PARTS = {
     "big": big.main,
     "programs": programs.main,
     "stress": stress.main,
+    "space": space.main,
 }
 
 if __name__ == "__main__":
