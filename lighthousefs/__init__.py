@@ -10,7 +10,7 @@ A change travels once: the kernel's request becomes a command; `domain.decide` a
 one event, written to the journal with its contents before the caller gets an answer; `domain.apply` puts its effects into
 the tables, where today and every past moment are each one seek away. Rooms import only downward:
 
- 0  ids, errors, limits, layout, mountinfo, processes, runtime
+ 0  ids, errors, limits, layout, shell, mountinfo, processes, runtime
  1  domain (pure), storage (journal, LMDB, the store's folder)
  2  tables (what is and what was), views (names and texts), config (settings)
  3  log (events in order, contents)

@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shlex
+import random
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -27,6 +27,7 @@ from lighthousefs.control.client import Client, NobodyListens
 from lighthousefs.errors import Damaged, InUse, Unusable
 from lighthousefs.layout import VIEWS_NAME, Layout
 from lighthousefs.runtime import socket_path
+from lighthousefs.shell import quoted
 
 if TYPE_CHECKING:
     from lighthousefs.domain.commands import Command
@@ -44,6 +45,8 @@ EVENTS_A_PAGE = 256
 WAIT_SECONDS = 15.0
 """For a store that is taken by another command, or by a daemon that begins or ends."""
 _PAUSE_SECONDS = 0.05
+_PAUSE_SECONDS_MAX = 1.0
+_PAUSE_GROWS = 1.2
 GONE = "the store has gone from its place (moved or removed while mounted)"
 
 
@@ -203,6 +206,7 @@ def answering(store_path: Path, mount: mountinfo.Mount | None, note: Callable[[s
             _require_store(store_path, mount.mount_point)
         raise
     ends, waited_for = time.monotonic() + WAIT_SECONDS, holder
+    pause = _PAUSE_SECONDS
     while True:
         source = _open_here(store, note) if holder is None else _connect(holder)
         if source is not None:
@@ -214,7 +218,9 @@ def answering(store_path: Path, mount: mountinfo.Mount | None, note: Callable[[s
         if time.monotonic() > ends:
             who = "another process" if holder is None or holder.pid is None else f"pid {holder.pid}"
             raise Unusable(f"{store_path} is in use by {who}, which answers nobody", "try again when it has ended")
-        time.sleep(_PAUSE_SECONDS)
+        # Hundreds that wait must leave the processor to the one that works.
+        time.sleep(pause * random.uniform(0.5, 1))
+        pause = min(pause * _PAUSE_GROWS, _PAUSE_SECONDS_MAX)
 
 
 def _require_store(store: Path, mount_point: Path) -> None:
@@ -222,7 +228,7 @@ def _require_store(store: Path, mount_point: Path) -> None:
     try:
         (store / "store.json").lstat()
     except FileNotFoundError as error:
-        hint = f"move it back, or: lighthousefs unmount {shlex.quote(str(mount_point))}"
+        hint = f"move it back, or: lighthousefs unmount {quoted(mount_point)}"
         raise Unusable(f"{store}, mounted at {mount_point}: {GONE}", hint) from error
     except OSError:
         return

@@ -128,7 +128,7 @@ def load(path: Path) -> Config:
         with path.open("rb") as file:
             given = tomllib.load(file)
     except OSError as error:
-        raise Unusable(f"{path} cannot be read: {error.strerror}", "give --config a TOML file", status=2) from error
+        raise Unusable(f"{path} cannot be read: {error.strerror}", "give a TOML file", status=2) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Unusable(f"{path} is no TOML: {error}", 'a setting is a line like: past = "owner"', status=2) from error
     try:

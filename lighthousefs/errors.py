@@ -50,6 +50,10 @@ class Damaged(StorageError):
         self.what = what
 
 
+class IndexDamaged(Damaged):
+    """The index is not what was written to it. It can be made again from the journal."""
+
+
 class FormatError(LighthouseError):
     """The store holds something this version does not know; the message names both numbers."""
 

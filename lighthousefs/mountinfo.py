@@ -12,7 +12,6 @@ import errno
 import os
 import re
 import select
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from pathlib import Path
 
 from lighthousefs.errors import Unusable
 from lighthousefs.layout import Layout, layout_of
+from lighthousefs.shell import quoted
 
 MNT_DETACH = 2
 UMOUNT_NOFOLLOW = 8
@@ -269,10 +269,11 @@ def _raise_unmount_error(mount_point: Path, failed: int) -> None:
     if failed == 0:
         return
     if failed == errno.EBUSY:
+        nested = [f"the mount at {path}" for path in _mounts_below(mount_point)]
         raise Unusable(
-            f"{mount_point} is in use{_named(holders(mount_point))}",
-            "end these or leave the folder, or detach it all the same: "
-            f"lighthousefs unmount --lazy {shlex.quote(str(mount_point))}",
+            f"{mount_point} is in use{_named(nested, holders(mount_point))}",
+            ("unmount that one first" if nested else "end these or leave the folder") + ", or detach it all the same: "
+            f"lighthousefs unmount --lazy {quoted(mount_point)}",
         )
     if failed == errno.EPERM:
         raise Unusable(f"{mount_point} may not be unmounted by you", "run this as who mounted it, or with sudo")
@@ -296,12 +297,20 @@ def elsewhere(mount: Mount) -> list[str]:
     return list(found.values())
 
 
-def _named(found: Sequence[Holder]) -> str:
-    first = list({holder.pid: holder for holder in reversed(found)}.values())[::-1]
+def _mounts_below(mount_point: Path) -> list[Path]:
+    """The innermost first: in this order they can be unmounted."""
+    plain = without_links(mount_point)
+    below = {mount.mount_point for mount in mounts() if plain in mount.mount_point.parents}
+    return sorted(below, key=lambda path: len(path.parts), reverse=True)
+
+
+def _named(nested: Sequence[str], found: Sequence[Holder]) -> str:
+    one_each = list({holder.pid: holder for holder in reversed(found)}.values())[::-1]
+    first = [*nested, *map(str, one_each)]
     if not first:
         return " by a process or a mount that cannot be seen from here"
     more = len(first) - HOLDERS_NAMED_MAX
-    return " by " + ", ".join(map(str, first[:HOLDERS_NAMED_MAX])) + (f" and {more} more" if more > 0 else "")
+    return " by " + ", ".join(first[:HOLDERS_NAMED_MAX]) + (f" and {more} more" if more > 0 else "")
 
 
 def holders(mount_point: Path) -> list[Holder]:

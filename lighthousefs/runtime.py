@@ -1,4 +1,5 @@
-"""Where running daemons keep what is of no use after a restart of the machine: control sockets and their logs.
+"""Where running daemons keep what is of no use after a restart of the machine: control sockets and their logs. What dead
+ones left goes when the next one starts (`control.leftovers`).
 
 Root: `/run/lighthousefs`. Others: `$XDG_RUNTIME_DIR/lighthousefs`, else `~/.cache/lighthousefs/run`, which nobody else may
 enter; so the socket of a mount that is open to other users is in `/tmp/lighthousefs-UID`.

@@ -46,7 +46,7 @@ class Ledger:
     folder: Path
     segment_bytes: int = 1 << 20
     calls: FileCalls = field(default_factory=FileCalls)
-    written: list[Written] = field(default_factory=list)
+    written: list[Written] = field(default_factory=list, repr=False)
     ends: list[int] = field(default_factory=list)
     starts: list[int] = field(default_factory=list)
     numbers: list[int] = field(default_factory=list)

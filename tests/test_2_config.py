@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from lighthousefs.answers.noise import Noise
 from lighthousefs.config import Bounds, Config, defaults, described, in_force, load
 from lighthousefs.errors import Unusable
 
@@ -95,6 +96,33 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path, name: str, words: s
 def test_any_bytes_are_settings_or_refused_in_words(tmp_path: Path, text: bytes) -> None:
     with contextlib.suppress(Unusable):
         assert isinstance(loaded(tmp_path, text), Config)
+
+
+VALUES = [
+    *('"x"', '""', "1", "0", "-1", "1e400", "nan", "inf", "true", "[]", "[1]", '["a", "*", "["]', "{}", "{ a = 1 }"),
+    *("1979-05-27", "07:32:00", '"\\u0000"', '["\\u0000/"]', "9" * 30, '["' + "[" * 300 + '"]', '"as-it-was"'),
+]
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([*Config.model_fields, *(f"bounds.{name}" for name in Bounds.model_fields), "b.c"]),
+            st.sampled_from(VALUES),
+        ),
+        max_size=4,
+    )
+)
+def test_any_value_of_a_setting_is_taken_or_refused_in_words(tmp_path: Path, given: list[tuple[str, str]]) -> None:
+    text = "\n".join(f"{name} = {value}" for name, value in given)
+    config = None
+    with contextlib.suppress(Unusable):
+        config = loaded(tmp_path, text.encode())
+    if config is None:
+        return
+    assert Noise(config.noise).is_noise(b"a/b") in (True, False)
+    assert loaded(tmp_path, in_force(config, None)) == config
 
 
 def test_the_file_of_all_settings_is_one_that_changes_none(tmp_path: Path) -> None:

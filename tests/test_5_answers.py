@@ -215,6 +215,12 @@ def test_a_range_is_what_came_after_one_moment_up_to_another(project: Project) -
     ("arguments", "words", "status"),
     [
         ({"since": "@2", "until": "@1"}, "reversed", 2),
+        ({"since": "now", "until": "@1"}, "reversed", 2),
+        ({"since": "now", "until": "1s-ago"}, "reversed", 2),
+        ({"since": "1971-01-02", "until": "1971-01-01"}, "reversed", 2),
+        ({"since": "2200-01-02", "until": "2200-01-01"}, "reversed", 2),
+        ({"since": "9000d-ago", "until": "9001d-ago"}, "reversed", 2),
+        ({"session": 77}, "there is no session 77", 1),
         ({"until": "@999"}, "the newest is", 1),
         ({"since": "tomorrow"}, "no moment", 2),
         ({"since": "tag:v1"}, "no tag", 1),

@@ -250,6 +250,19 @@ def test_the_newest_of_many_is_found_without_a_look_at_the_rest(long: Project) -
         assert long.log(raw=True, count=1, explain=True, **asked)[-1]["explain"]["scanned"] < 100
 
 
+def test_the_newest_line_is_whole_after_a_few_events_more(project: Project) -> None:
+    with project.one_process():
+        for number in range(7):
+            project.echo(b"x", b"made%d" % number)
+    other, beside = project.engine.author(2000, 2000, 9), project.make(b"other")
+    for number in range(2000):
+        project.engine.submit(ChangeAttributes(beside, mode=0o600 + number % 2), other)
+    project.echo(b"x", b"newest")
+    *rows, last = project.log(count=1, explain=True)
+    assert rows[0]["path"] == "newest"
+    assert last["explain"]["scanned"] <= 2 * last["explain"]["returned"] + 100
+
+
 def test_who_and_what_there_is_none_of_is_told(project: Project) -> None:
     with pytest.raises(Unusable, match="no agent 'nobody'") as refusal:
         project.log(agent="nobody")
@@ -257,7 +270,8 @@ def test_who_and_what_there_is_none_of_is_told(project: Project) -> None:
     with pytest.raises(Unusable, match="no event type 'renam'") as refusal:
         project.log(type="renam")
     assert (refusal.value.status, "renamed" in refusal.value.hint) == (2, True)
-    assert project.log(session=500_000) == []
+    with pytest.raises(Unusable, match="no session 500000"):
+        project.log(session=500_000)
 
 
 # One line a change

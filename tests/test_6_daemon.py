@@ -434,7 +434,10 @@ def _lose_power(store: Path, copy: Path, synced: str, *, tear: bool) -> None:
     (copy / "journal").mkdir(parents=True)
     copy.chmod(0o700)
     (copy.parent / "mount").mkdir()
-    shutil.copy(store / "store.json", copy / "store.json")
+    text = json.loads((store / "store.json").read_text())
+    # The same store, no copy of it, which is trusted less.
+    text["folder_inode"] = copy.stat().st_ino
+    (copy / "store.json").write_text(json.dumps(text))
     (copy / "lock").touch(mode=0o600)
     for path in sorted((store / "journal").iterdir()):
         number = int(path.name.split("-")[1].removesuffix(".seg"))

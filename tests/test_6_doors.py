@@ -18,6 +18,7 @@ from mounting import Mounted
 
 from lighthousefs.cli.main import COMMANDS, main
 from lighthousefs.control import protocol
+from lighthousefs.control.changing import KINDS
 from lighthousefs.control.client import Client
 from lighthousefs.domain.events import EVENT_TYPES
 from lighthousefs.errors import Unusable
@@ -70,12 +71,68 @@ ARGUMENTS = [
     "explain",
     "seq",
     "v",
+    "ino",
+    "at",
+    "after",
+    "offset",
+    "length",
+    "first",
+    "last",
+    "types",
+    "commands",
+    "correlation",
+    "origin",
 ]
+ASKED = ["log", "show", "status", "costs", "sync", "config", "node", "children", "contents", "events", "append"]
 QUESTIONS = st.fixed_dictionaries(
-    {"v": st.just(1), "ask": st.sampled_from(["log", "show", "status", "costs", "sync"])},
+    {"v": st.just(1), "ask": st.sampled_from(ASKED)},
     optional={name: VALUES for name in ARGUMENTS if name != "v"},
 )
-LIKELY = st.fixed_dictionaries(
+NUMBERS_OF = st.integers(-1, 40) | st.sampled_from([0, 1, 1 << 31, 1 << 32, (1 << 63) - 1, 1 << 63, (1 << 64) - 1])
+
+
+@st.composite
+def commands_over_the_wire(draw: st.DrawFn) -> list[Any]:
+    """With the fields that its kind has, each of the right type or not; never about the files that must stay."""
+    kind = draw(st.sampled_from(sorted(KINDS)))
+    fields = []
+    for name in KINDS[kind]._fields:
+        if name in ("parent", "new_parent"):
+            likely: st.SearchStrategy[Any] = st.sampled_from([1, 0, -1, 7, 1 << 40])
+        elif name in ("ino", "first"):
+            likely = st.sampled_from([-1, -2, 0, 1 << 40, (1 << 63) - 1])
+        elif "name" in name or name in ("target", "data", "value"):
+            likely = st.binary(max_size=5).map(lambda text: b"z" + text) | st.sampled_from(
+                [b"", b".", b"..", b"z" * 256]
+            )
+        else:
+            likely = NUMBERS_OF | st.booleans() | st.none()
+        fields.append(draw(st.one_of(likely, likely, likely, likely, VALUES)))
+    return [kind, fields]
+
+
+LIKELY = st.one_of(
+    st.fixed_dictionaries(
+        {"v": st.just(1), "ask": st.just("contents")},
+        optional={"ino": NUMBERS_OF, "seq": NUMBERS_OF, "offset": NUMBERS_OF, "length": NUMBERS_OF},
+    ),
+    st.fixed_dictionaries(
+        {"v": st.just(1), "ask": st.just("children")},
+        optional={"ino": NUMBERS_OF, "seq": NUMBERS_OF, "after": NUMBERS_OF},
+    ),
+    st.fixed_dictionaries(
+        {"v": st.just(1), "ask": st.just("events")},
+        optional={"first": NUMBERS_OF, "last": NUMBERS_OF, "count": NUMBERS_OF, "types": st.lists(st.text(max_size=3))},
+    ),
+    st.fixed_dictionaries(
+        {"v": st.just(1), "ask": st.just("append")},
+        optional={"commands": st.lists(st.lists(VALUES, max_size=4), max_size=2), "origin": st.binary(max_size=4)},
+    ),
+    st.fixed_dictionaries(
+        {"v": st.just(1), "ask": st.just("append"), "commands": st.lists(commands_over_the_wire(), max_size=3)}
+    ),
+)
+LOGS = st.fixed_dictionaries(
     {"v": st.just(1), "ask": st.just("log")},
     optional={
         "path": st.binary(max_size=6) | st.sampled_from([b"f1", b"f2", b".", b"f1/x"]),
@@ -120,7 +177,7 @@ def still_answers(door: Path) -> None:
 
 
 @MANY
-@given(message=QUESTIONS | LIKELY | st.dictionaries(st.text(max_size=5), VALUES, max_size=4))
+@given(message=QUESTIONS | LIKELY | LOGS | st.dictionaries(st.text(max_size=5), VALUES, max_size=4))
 def test_any_message_gets_an_answer_that_ends(door: Path, message: dict[str, Any]) -> None:
     *_rows, last = answers(door, protocol.frame(message))
     assert last == protocol.END or set(last) == {"error"}
@@ -133,7 +190,7 @@ def test_any_message_gets_an_answer_that_ends(door: Path, message: dict[str, Any
 @given(
     parts=st.lists(
         st.binary(max_size=40)
-        | (QUESTIONS | LIKELY).map(protocol.frame)
+        | (QUESTIONS | LIKELY | LOGS).map(protocol.frame)
         | st.tuples(QUESTIONS.map(protocol.frame), st.integers(0, 60)).map(lambda cut: cut[0][: cut[1]])
         | st.integers(0, (1 << 32) - 1).map(lambda length: struct.pack(">I", length)),
         max_size=4,
@@ -148,18 +205,22 @@ def test_any_bytes_cost_no_more_than_their_connection(door: Path, parts: list[by
 # The command line
 
 OPTIONS = ["--json", "--raw", "--all", "--since", "--until", "--agent", "--session", "--type", "-n", "--explain"]
+OPTIONS += ["--into", "--dry-run", "--skip-unreadable", "--at", "--correlation", "--config", "--layout", "--lazy"]
 OTHERS = ["TARGET", "TARGET/current/f1", "f1", "--", "-", "", "@1", "1", "now", "2h-ago", "-h", "--version", "\udcff"]
 WORDS = st.sampled_from([*COMMANDS, *OPTIONS, *OTHERS]) | st.text(max_size=8)
-HARMFUL = {"init", "mount", "unmount"}
+HARMFUL = {"init", "mount", "unmount", "import", "export"}
 
 
 @MANY
-@given(command=st.sampled_from(["log", "show", "status", "sync", ""]), words=st.lists(WORDS, max_size=6))
+@given(
+    command=st.sampled_from(["log", "show", "status", "sync", "config show", "config check", ""]),
+    words=st.lists(WORDS, max_size=6),
+)
 def test_any_arguments_are_answered_in_words(
     mounted: Mounted, capfd: pytest.CaptureFixture[str], command: str, words: list[str]
 ) -> None:
     given = [word.replace("TARGET", str(mounted.mount_point)) for word in words]
-    first = [command, str(mounted.mount_point)] if command else []
+    first = [*command.split(), str(mounted.mount_point)] if command else []
     if not first and any(word in HARMFUL for word in given):
         return
     try:

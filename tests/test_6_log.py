@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,6 +60,69 @@ def test_a_save_of_vim_is_one_line(mounted: Mounted, here: Path, copying: str) -
     ((kind, path),) = told(mounted, since)
     assert (kind in ("version-closed", "file-replaced"), path) == (True, "f")
     assert len(told(mounted, since, "--all")) > 1
+
+
+def test_a_save_of_vim_that_leaves_a_backup_is_one_line(mounted: Mounted, here: Path) -> None:
+    (here / "f").write_text("one\n")
+    for turn in range(2):
+        since = mounted.newest()
+        settings = "set backup backupcopy=no backupdir=."
+        ran("vim", "-Nu", "NONE", "-es", "-c", settings, "-c", "normal ohello", "-c", "wq", "f", cwd=here)
+        assert sorted(os.listdir(here)) == ["f", "f~"], turn
+        assert told(mounted, since) == [("file-replaced", "f")]
+        told(mounted, since, "--all")
+
+
+def test_a_save_of_emacs_is_one_line(mounted: Mounted, here: Path) -> None:
+    """The calls that it makes, in their order: a lock, an autosave, the first save of a session with a backup, the next."""
+    (here / "f").write_text("one\n")
+    since = mounted.newest()
+    (here / ".#f").symlink_to("someone@host.1234:567")
+    (here / "#f#").write_text("two\n")
+    (here / "f").rename(here / "f~")
+    (here / "f").write_text("two\n")
+    (here / "#f#").unlink()
+    (here / ".#f").unlink()
+    assert told(mounted, since) == [("file-replaced", "f")]
+    told(mounted, since, "--all")
+    since = mounted.newest()
+    (here / ".#f").symlink_to("someone@host.1234:567")
+    (here / "f").write_text("three\n")
+    (here / ".#f").unlink()
+    assert told(mounted, since) == [("version-closed", "f")]
+    told(mounted, since, "--all")
+
+
+def test_a_file_that_is_moved_aside_for_good_is_no_backup(mounted: Mounted, here: Path) -> None:
+    (here / "f").write_text("one\n")
+    since = mounted.newest()
+    (here / "f").rename(here / "old")
+    (here / "f").write_text("two\n")
+    assert told(mounted, since) == [("version-closed", "f"), ("renamed", "f")]
+
+
+def test_what_is_moved_copied_or_checked_out_over_a_file_is_told_of_it(mounted: Mounted, here: Path) -> None:
+    for name in ("f", "g", "h"):
+        (here / name).write_text(f"{name}\n")
+    since = mounted.newest()
+    ran("mv", "g", "f", cwd=here)
+    assert told(mounted, since) == told(mounted, since, "--all") == [("renamed", "g")]
+    assert "(replaced)" in done("log", mounted.mount_point, "--since", f"@{since}")
+    since = mounted.newest()
+    ran("cp", "-a", "h", "f", cwd=here)
+    ((kind, path),) = told(mounted, since)
+    assert (kind, path) == ("version-closed", "f")
+    ran("git", "init", "-q", ".", cwd=here)
+    ran("git", "add", ".", cwd=here)
+    (here / "f").write_text("changed\n")
+    (here / "h").unlink()
+    since = mounted.newest()
+    ran("git", "checkout", "-q", "--", ".", cwd=here)
+    assert (here / "f").read_text() == "h\n"
+    shown = [(kind, path) for kind, path in told(mounted, since) if not path.startswith(".git")]
+    assert sorted(path for _kind, path in shown if path == "h") == ["h"]
+    assert 1 <= len([path for _kind, path in shown if path == "f"]) <= 2
+    told(mounted, since, "--all")
 
 
 @pytest.mark.parametrize("command", [["cp", "-a"], ["cp", "-r"]], ids=str)

@@ -39,7 +39,18 @@ def test_every_help_shows_examples(command: str) -> None:
     ("arguments", "words"),
     [
         (["logg"], "No such command 'logg'"),
+        (["statsu"], "Did you mean 'status'?"),
+        (["config", "shwo"], "Did you mean 'show'?"),
+        (["config", "check"], "Missing argument 'FILE'"),
         (["log"], "Missing argument 'TARGET'"),
+        (["log", "STORE", ""], "PATH is empty"),
+        (["export", "STORE", "NOWHERE", ""], "PATH is empty"),
+        (["export", "STORE", "NOWHERE", "--at", "teatime"], "90s-ago"),
+        (["export", "STORE", "NOWHERE", "--att", "now"], "Did you mean '--at'?"),
+        (["import", "STORE", "/etc", "--dry-rnu"], "--dry-run"),
+        (["import", "STORE", "NOWHERE"], "is not there"),
+        (["mount", "STORE", "/mnt", "--layout", "flat"], "'views', 'project'"),
+        (["mount", "STORE", "/mnt", "--config", "NOWHERE"], "cannot be read"),
         (["log", ""], "this names no file"),
         (["log", "STORE", "--sinse", "now"], "--sinse"),
         (["log", "STORE", "--sinc=now"], "--sinc"),
@@ -47,6 +58,7 @@ def test_every_help_shows_examples(command: str) -> None:
         (["log", "STORE", "--session", "x"], "--session"),
         (["log", "STORE", "--session", "-1"], "--session"),
         (["log", "STORE", "-n", "0"], "1 is the least"),
+        (["log", "STORE", "-n", "-1"], "1 is the least"),
         (["log", "STORE", "-n", "few"], "few"),
         (["log", "STORE", "--since", "teatime"], "90s-ago"),
         (["log", "STORE", "--since", "teatime"], "yesterday"),
@@ -66,12 +78,17 @@ def test_every_help_shows_examples(command: str) -> None:
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
 def test_wrong_usage_is_refused_in_words(refuses: Refuses, store: Path, arguments: list[str], words: str) -> None:
-    given = [str(store) if argument == "STORE" else argument for argument in arguments]
+    places = {"STORE": str(store), "NOWHERE": str(store.with_name("nowhere"))}
+    given = [places.get(argument, argument) for argument in arguments]
     refuses(*given, status=2, words=words)
 
 
 def test_what_is_not_there_is_answered_with_no(refuses: Refuses, store: Path, tmp_path: Path) -> None:
     refuses("show", store, "999999999", status=1, words="the newest is 5")
+    refuses("show", store, "9" * 30, status=1, words="the newest is 5")
+    refuses("show", store, "9" * 5000, status=1, words="the newest is 5")
+    refuses("log", store, "--session", "77", status=1, words="there is no session 77")
+    refuses("config", "check", store.with_name("nowhere"), status=1, words="cannot be read")
     refuses("show", store, "@0", status=1, words="no event 0")
     refuses("log", store, "nope", status=1, words="nothing was ever at nope")
     refuses("unmount", tmp_path, status=1, words="nothing is mounted there")

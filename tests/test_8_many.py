@@ -6,8 +6,11 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+import lmdb
 import pytest
 from commandline import ENVIRONMENT, PROGRAM, detach, done, project_in, rows
+
+from lighthousefs.storage.environment import _LIB_VERSION
 
 CLIENTS = 300
 KILLED = 100
@@ -75,6 +78,12 @@ def index_bytes(store: Path) -> int:
     return (store / "index" / "data.mdb").stat().st_blocks * 512
 
 
+def readers_of(store: Path) -> str:
+    """What LMDB's table of readers holds, those of dead processes too."""
+    with lmdb.open(str(store / "index"), readonly=True, create=False, lib_version=_LIB_VERSION) as index:
+        return index.readers().strip()
+
+
 def test_hundreds_of_questions_to_a_daemon_are_answered_and_those_killed_leave_nothing(
     mounted: tuple[Path, Path],
 ) -> None:
@@ -98,6 +107,7 @@ def test_hundreds_of_questions_to_a_daemon_are_answered_and_those_killed_leave_n
     expected = len(rows("log", store))
     assert many(store, CLIENTS, KILLED) == f"[{expected}] {CLIENTS - KILLED} {KILLED}\n"
     assert changed.read_bytes() == b"x"
+    assert readers_of(store) == "(no active readers)"
     assert rows("status", store)[0]["pid"] == pid
 
 
@@ -105,6 +115,8 @@ def test_commands_that_open_the_store_themselves_queue_for_it(mounted: tuple[Pat
     store, mount_point = mounted
     done("unmount", mount_point)
     expected, before = len(rows("log", store)), index_bytes(store)
-    assert many(store, 60, 30) == f"[{expected}] 30 30\n"
+    # One after the other, each opening the store.
+    assert many(store, 90, 30) == f"[{expected}] 60 30\n"
+    assert readers_of(store) == "(no active readers)"
     assert index_bytes(store) <= before + (1 << 20)
     assert len(rows("log", store)) == expected

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from lighthousefs.cli.main import main
 from lighthousefs.domain.commands import ChangeAttributes, CreateSymlink, Link, Rename, SetXattr
+from lighthousefs.domain.events import Mounted
 from lighthousefs.ids import ROOT_INO
 
 BIDIRECTIONAL = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -45,6 +46,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 project.do(CreateSymlink(ROOT_INO, b"3" + name, name, 0, 0))
                 project.do(Rename(ROOT_INO, name, ROOT_INO, b"4" + name))
                 project.do(ChangeAttributes(ino, mode=0o600))
+                project.engine.announce(project.engine.identities.new_import(b"/" + name))
+                project.engine.announce(Mounted(b"/" + name, "0.1.0", name.decode(errors="replace")))
         project.make_folder(b"\x1b]0;folder\x07\xe2\x80\xae")
     return store
 
@@ -120,10 +123,25 @@ def test_two_dashes_end_the_options_of_every_command(dashed: Path) -> None:
     done("unmount", "--", "-m", cwd=dashed)
 
 
-@pytest.mark.parametrize("command", ["init", "mount", "unmount", "status", "sync", "log", "show"])
+@pytest.mark.parametrize(
+    "command",
+    ["init", "mount", "unmount", "status", "sync", "log", "show", "import", "export", "config check", "config show"],
+)
 def test_what_begins_with_a_dash_is_told_how_to_be_given(command: str, refuses: Refuses) -> None:
-    more = {"mount": ["x"], "show": ["1"]}.get(command, [])
-    refuses(command, "-weird", *more, status=2, words="put -- before")
+    more = {"mount": ["x"], "show": ["1"], "import": ["x"], "export": ["x"]}.get(command, [])
+    refuses(*command.split(), "-weird", *more, status=2, words="put -- before")
+
+
+def test_folders_and_settings_whose_names_begin_with_a_dash_come_in_and_out(dashed: Path) -> None:
+    (dashed / "--dry-run").mkdir()
+    (dashed / "--dry-run" / "--at").write_text("x")
+    (dashed / "--config").write_text('past = "owner"\n')
+    done("import", "--into", "--into", "--", "-m", "--dry-run", cwd=dashed)
+    assert (dashed / "-m" / "current" / "--into" / "--at").read_text() == "x"
+    done("export", "--", "-m", "--at", "--into", cwd=dashed)
+    assert (dashed / "--at" / "--at").read_text() == "x"
+    assert "is good" in done("config", "check", "--", "--config", cwd=dashed)
+    assert "past" in done("config", "show", "--", "-m", cwd=dashed)
 
 
 def test_a_command_without_its_target_does_not_take_an_option_for_it(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commandline import daemon_of, detach, done, kill, kill_daemon, rows, run
+from commandline import Refuses, daemon_of, detach, done, kill, kill_daemon, rows, run
 
 MAIN = [sys.executable, "-c", "from lighthousefs.cli.main import main; main()"]
 
@@ -183,3 +183,93 @@ def test_a_daemon_that_does_not_answer_is_told_with_the_way_that_works(tmp_path:
         assert f"kill -9 {pid}" in forced.stderr
     finally:
         kill(pid)
+
+
+def test_places_that_lie_in_one_another_are_refused(mounted: tuple[Path, Path], refuses: Refuses) -> None:
+    """Else the daemon would wait for itself."""
+    store, mount_point = mounted
+    (mount_point / "current" / "folder").mkdir()
+    inside = mount_point / "current" / "folder"
+    refuses("mount", store, inside, status=2, words="lies in a mount of the same store")
+    refuses("init", inside, status=1, words="lies on FUSE")
+    shutil.copytree(store, inside / "copy")
+    refuses("mount", inside / "copy", store.parent, status=2, words="would be hidden by its own mount")
+    refuses("mount", inside / "copy", inside, status=2, words="would be hidden by its own mount")
+    beside = store.with_name("beside")
+    beside.mkdir()
+    refuses("mount", inside / "copy", beside, status=1, words="lies on FUSE")
+    refuses("mount", store, store / "journal", status=2, words="lies in the store")
+    refuses("mount", store, store, status=2, words="is the store itself")
+    for folder in (mount_point, inside / "new", store / "new"):
+        refuses("export", mount_point, folder, status=2, words=f"{folder} lies in the")
+    for folder in (store, store.parent, mount_point, inside):
+        refuses("import", mount_point, folder, status=2, words=str(folder))
+
+
+def test_a_mount_below_a_mount_is_named_when_it_is_in_the_way(mounted: tuple[Path, Path]) -> None:
+    _store, mount_point = mounted
+    inner = mount_point / "current" / "inner"
+    inner.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", inner], check=True)
+    try:
+        ended = run("unmount", mount_point)
+        assert (ended.returncode, f"in use by the mount at {inner}" in ended.stderr) == (1, True), ended
+        assert "unmount that one first" in ended.stderr
+    finally:
+        subprocess.run(["umount", inner], check=True)
+    done("unmount", mount_point)
+
+
+@pytest.mark.parametrize("name", ["a\nb", "\udcff", "it's", "-m", "\u202eltr"], ids=ascii)
+def test_what_a_hint_says_can_be_pasted(tmp_path: Path, name: str) -> None:
+    """Into bash, whatever the folder is called."""
+    store, mount_point = tmp_path / f"{name}-store", tmp_path / name
+    mount_point.mkdir()
+    done("init", "--", store.name, cwd=tmp_path)
+    done("mount", "--", store.name, name, cwd=tmp_path)
+    try:
+        with (mount_point / "README.md").open():
+            ended = run("unmount", "--", name, cwd=tmp_path)
+        assert ended.returncode == 1
+        pasted = ended.stderr.strip().rpartition(": lighthousefs ")[2]
+        shell = ["bash", "-c", f'"$@" {pasted}', "bash", *MAIN]
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        subprocess.run(shell, env=environment, cwd=tmp_path, check=True, capture_output=True, timeout=60)
+        assert not os.path.ismount(mount_point)
+    finally:
+        detach(mount_point)
+
+
+def test_a_store_is_copied_while_it_is_written_to(mounted: tuple[Path, Path]) -> None:
+    store, mount_point = mounted
+    write = 'for n in $(seq 100000); do echo "$n" > "$0/f$n"; [ -e "$0/stop" ] && break; done'
+    copies = [store.with_name(f"copy{number}") for number in range(4)]
+    known = []
+    with subprocess.Popen(["bash", "-c", write, mount_point / "current"]) as writer:
+        try:
+            for copy in copies:
+                before = len(os.listdir(mount_point / "current"))
+                while len(os.listdir(mount_point / "current")) < before + 100:
+                    assert writer.poll() is None
+                known.append(set(os.listdir(mount_point / "current")))
+                subprocess.run(["cp", "-a", store, copy], check=True)
+        finally:
+            (mount_point / "current" / "stop").touch()
+    writers = {json.loads((store / "store.json").read_text())["writer_id"]}
+    beside = store.with_name("beside")
+    beside.mkdir()
+    for copy, names in zip(copies, known, strict=True):
+        assert run("mount", copy, beside).returncode == 0
+        try:
+            there = beside / "current"
+            assert set(os.listdir(there)) >= names
+            # The newest one the writer may have been about to write.
+            whole = sorted(names, key=lambda name: int(name[1:]))[:-1]
+            assert [(there / name).read_text() for name in whole] == [f"{name[1:]}\n" for name in whole]
+            (there / "more").write_text("x")
+            assert "more" in done("log", copy, "-n1")
+        finally:
+            done("unmount", beside)
+        writers.add(json.loads((copy / "store.json").read_text())["writer_id"])
+    assert len(writers) == 1 + len(copies)
+    assert "file-created" in done("log", store, "stop", "--raw")

@@ -7,7 +7,7 @@ import os
 from lighthousefs.engine import moments
 from lighthousefs.engine.engine import Engine
 from lighthousefs.errors import Unusable
-from lighthousefs.views.when import AtSeq, Tag, forms, instant_of, parse
+from lighthousefs.views.when import Ago, AtSeq, Instant, Now, Tag, forms, instant_of, parse
 
 
 def resolve(engine: Engine, text: str, now_ns: int) -> int:
@@ -26,6 +26,18 @@ def resolve(engine: Engine, text: str, now_ns: int) -> int:
         raise Unusable(f"there is no tag {_quoted(when.name)}", "name the moment by its event or its time")
     instant = instant_of(when, now_ns)
     return engine.last_seq if instant is None else engine.log.seq_at(instant)
+
+
+def is_reversed(since: str, until: str, now_ns: int) -> bool:
+    """Whether both are times and the first is the later one, though no event lies between them."""
+    instants = []
+    for text in (since, until):
+        when = parse(text)
+        if isinstance(when, Instant):
+            instants.append(when.ns)
+        elif isinstance(when, (Ago, Now)):
+            instants.append(instant_of(when, now_ns) or now_ns)
+    return len(instants) == 2 and instants[0] > instants[1]
 
 
 def require_event(engine: Engine, seq: int) -> None:

@@ -2,7 +2,8 @@
 
 - A *version*: all that one writer did to a file until it was closed; *writing* where nothing has closed it yet.
 - A *replacement*: a new file is made, written and put in an older one's place, by `rename` over it (`sed -i`, most
-  editors), or by moving the old one away before and removing it after (vim).
+  editors), or by moving the old one away before and removing it after (vim) or leaving it as a backup (emacs).
+- A *part* of a version, where that went on for so long, beside so much else, that it could not be held back for one line.
 - A *tree*: many files made by one process in one go (`cp -a`, `tar`, an import), a group for each folder.
 - Any other event is a group of its own.
 
@@ -22,7 +23,7 @@ from lighthousefs.domain.events import AttributesChanged
 from lighthousefs.engine.engine import Engine
 from lighthousefs.log.eventlog import Logged
 from lighthousefs.tables.rows import VERSION
-from lighthousefs.tables.schema import Table, ino_key, ino_seq_key
+from lighthousefs.tables.schema import SEQ_KEY, Table, ino_key, ino_seq_key, name_key, past_name_key
 
 _WRITES = {"written", "truncated"}
 _MADE = {"file-created", "directory-created", "symlink-created", "node-created", "linked"}
@@ -30,8 +31,9 @@ _DRESSING = {"attributes-changed", "xattr-set", "xattr-removed"}
 """What a copying program does to what it has made."""
 _CLAIMS_KEPT_MAX = 1024
 _RUN_PAUSE_NS = 10_000_000_000
-_RUN_APART_MAX = 512
-"""A process that has done nothing for this long, or while others did so much, has begun something new."""
+_RUN_APART_MAX = 80
+"""A process that has done nothing for this long, or while others did so much, has begun something new. So many events are
+read beyond a row to know that it is whole."""
 _REPLACING_NS_MAX = 60_000_000_000
 """Longer than any editor takes to save; after that a rename is a decision of its own."""
 _RUN_MADE_MIN = 8
@@ -39,6 +41,10 @@ _TREE_MADE_MIN = 3
 _DRESSING_MAX = 256
 """How many files make a run of one process a group; the second one where a folder is among them that it filled; and how
 much it may do besides between two of them."""
+_PENDING_MAX = 16_384
+_SPANS_MAX = 4096
+"""How many groups may wait for the beginning of an older one, and in how many pieces one may lie among others: what goes on
+for longer is told in parts."""
 
 
 @dataclass(slots=True, eq=False)
@@ -54,6 +60,7 @@ class Group:
     folder: int = 0
     about: Logged | None = None
     is_noise: bool = False
+    is_cut: bool = False
     files: int = 0
     others: int = 0
     written: int = 0
@@ -126,6 +133,7 @@ class Grouping:
         # Ordered ones, as of a plain dict the first is found slowly where many before it were taken out.
         self._pending: OrderedDict[int, Group] = OrderedDict()
         self._claims: dict[tuple[int, int], _Claim] = {}
+        self._claims_max = _CLAIMS_KEPT_MAX
         self._fed = 0
         self._runs: OrderedDict[tuple[int, ...], _Run] = OrderedDict()
 
@@ -133,18 +141,25 @@ class Grouping:
         event, seq = logged.event, logged.seq
         self._fed += 1
         self._end_runs(logged.log_time)
+        if len(self._pending) >= _PENDING_MAX:
+            self._cut(next(iter(self._pending.values())), seq)
         key = (getattr(event.fields, "ino", 0), event.session)
         claim = self._claims.get(key)
         if claim is not None and claim.begin <= seq and claim.takes(logged):
             group = claim.group.final()
+            if group.is_cut:
+                group = claim.group = self._next_part(group, logged, claim.begin)
             group.add(seq)
-            if event.type == "version-closed":
-                group.written += event.fields.written
+            # A part counts the writes, as what has no version-closed of its own must.
+            if event.type == ("written" if group.kind == "part" else "version-closed"):
+                group.written += event.fields.length if group.kind == "part" else event.fields.written
             if group.run is not None and not group.run.is_over:
                 # To write a large file takes a while.
                 self._goes_on(group.run, logged)
             if seq == claim.begin or event.type == "file-created":
                 del self._claims[key]
+            elif len(group.spans) > _SPANS_MAX:
+                self._cut(group, seq)
             return
         group = Group(logged, seq, is_noise=self._noise.hides(self._engine, logged))
         group.add(seq)
@@ -170,6 +185,20 @@ class Grouping:
             self._pending.popitem(last=False)
             yield group
 
+    # What is too long to be held back
+
+    def _cut(self, group: Group, seq: int) -> None:
+        """Let the group go as it is; what else belongs to it, before event `seq`, will be others."""
+        if group.run is not None and not group.run.is_over:
+            self._end(group.run.key)
+        if group.begin < seq:
+            group.begin, group.is_cut = seq, True
+
+    def _next_part(self, group: Group, logged: Logged, begin: int) -> Group:
+        part = Group(logged, begin, kind="part", about=group.about, is_noise=group.is_noise)
+        self._pending[logged.seq] = part
+        return part
+
     # Versions
 
     def _version(self, group: Group, key: tuple[int, int]) -> None:
@@ -183,13 +212,16 @@ class Grouping:
         made = self._seen(fields.first)
         if made is not None and made.event.type == "file-created":
             group.about = made
+            self._replaced_over_backup(group, made)
 
     def _claim(self, key: tuple[int, int], group: Group, begin: int, *, takes_all: bool = False) -> None:
         seq = group.head.seq
         group.begin = min(group.begin, begin)
         self._claims[key] = _Claim(group, begin, takes_all)
-        if len(self._claims) > _CLAIMS_KEPT_MAX:
+        if len(self._claims) > self._claims_max:
             self._claims = {key: claim for key, claim in self._claims.items() if claim.begin < seq}
+            # As many as have files open at a time are kept: not looked through again for each of them.
+            self._claims_max = max(_CLAIMS_KEPT_MAX, 2 * len(self._claims))
 
     def _writing_since(self, ino: int, session: int, seq: int) -> int:
         """The first event of what had not been closed at event `seq`, the making of the file among it."""
@@ -235,6 +267,22 @@ class Grouping:
         group.is_noise = self._noise.hides(self._engine, made)
         self._claim((fields.ino, head.event.session), group, moved.seq, takes_all=True)
         self._claim((entry.ino, head.event.session), group, made.seq, takes_all=True)
+
+    def _replaced_over_backup(self, group: Group, made: Logged) -> None:
+        """Was the older file moved to a backup's name just before, to stay there?"""
+        fields = made.event.fields
+        before = self._engine.environment.floor(Table.ENTRIES_PAST, past_name_key(fields.parent, fields.name, made.seq))
+        prefix = name_key(fields.parent, fields.name) + b"\0"
+        if before is None or not before[0].startswith(prefix) or len(before[0]) != len(prefix) + SEQ_KEY.size:
+            return
+        moved = self._seen(SEQ_KEY.unpack(before[0][len(prefix) :])[0])
+        if moved is None or moved.event.type != "renamed" or moved.event.fields.exchange or not _same(made, moved):
+            return
+        old = moved.event.fields
+        is_backup = (old.parent, old.name) == (fields.parent, fields.name) and self._noise.is_noise(old.new_name)
+        if is_backup and not self._is_claimed(old.ino, moved):
+            group.kind = "replaced"
+            self._claim((old.ino, made.event.session), group, moved.seq, takes_all=True)
 
     def _made_by_link(self, group: Group) -> None:
         """Is it the end of: make a file under another name, link it to its own, remove the other one?"""
@@ -319,6 +367,8 @@ class Grouping:
         if known is not None or is_folder:
             kept.kind, kept.folder = "tree", folder
         run.folders[folder] = kept
+        if len(kept.spans) > _SPANS_MAX and not run.is_over:
+            self._end(run.key)
 
     def _merge(self, one: Group, other: Group) -> Group:
         """Both as one, where the one with the newer head stands."""

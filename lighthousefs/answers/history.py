@@ -16,7 +16,7 @@ from lighthousefs.answers.selection import Filters, Selection, narrow, select
 from lighthousefs.answers.visible import ROWS_BETWEEN_PAUSES, Visible
 from lighthousefs.domain.permission import OWN_STORE, Asker
 from lighthousefs.engine.engine import Engine
-from lighthousefs.errors import Damaged, Unusable
+from lighthousefs.errors import IndexDamaged, Unusable
 from lighthousefs.limits import SEQ_MAX
 from lighthousefs.log.eventlog import Logged
 
@@ -60,7 +60,8 @@ def log(
     pairs. One of type `version-closed` has also `created`: whether the file was made by this version. Writes that no
     version has closed yet are one row, marked `open`. Both have `removed`: whether the file had no name left. Rows of
     type `file-replaced`, `file-made` (`path`, `written`) and `files-created` (`path` of the folder, `files`, `others`,
-    `written`) stand for many events and have of the newest who, when and on whose behalf.
+    `written`) stand for many events and have of the newest who, when and on whose behalf. What goes on beside thousands of
+    other changes is told in several rows; all but the newest of these are marked `part` and have `written`.
 
     `path` (from the project's root), `agent`, `session`, `correlation` and `type` keep what concerns them; `raw` and
     `type` give each event a row. `all` adds housekeeping and noise. `moment` bounds nothing, it is where in `history/`
@@ -75,6 +76,8 @@ def log(
     if agent is not None and asker.sees_all and engine.identities.agent_number(agent) is None:
         known = ", ".join(sorted(engine.identities.agents.values())[:_AGENTS_TOLD_MAX])
         raise Unusable(f"there is no agent {agent!r}", f"agents: {known}")
+    if session is not None and asker.sees_all and session not in engine.identities.sessions:
+        raise Unusable(f"there is no session {session}", "`lighthousefs log TARGET --raw --json` shows each event's")
     if correlation is not None and asker.sees_all and not engine.identities.find_correlation(correlation):
         raise Unusable(f"there is no correlation {correlation!r}", "an import prints its own at its end")
     selection = select(engine, Filters(since, until, agent, session, correlation, type))
@@ -135,7 +138,7 @@ def _events(selection: Selection, concerned: Concerned | None, visible: Visible)
 def _get(engine: Engine, seq: int) -> Logged:
     logged = engine.log.get(seq)
     if logged is None:
-        raise Damaged(f"event {seq}", "it is missing in the index")
+        raise IndexDamaged(f"event {seq}", "it is missing in the index")
     return logged
 
 
@@ -198,5 +201,7 @@ def _row(engine: Engine, group: Group) -> Row:
             row["created"] = group.about is not None and group.about.event.type == "file-created"
         elif group.kind == "writing":
             row["open"] = True
+        elif group.kind == "part":
+            row |= {"part": True, "written": group.written}
     row["seqs"] = group.ranges()
     return row

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from lighthousefs.answers.eventjson import Row
 from lighthousefs.domain.codec import encode
 from lighthousefs.engine.engine import Engine
-from lighthousefs.errors import Damaged, Unusable
+from lighthousefs.errors import IndexDamaged, Unusable
 from lighthousefs.limits import SEQ_MAX
 
 _ROWS_BETWEEN_PAUSES = 64
@@ -36,7 +36,7 @@ def events(
             yield None
         logged = engine.log.get(seq)
         if logged is None:
-            raise Damaged(f"event {seq}", "it is missing in the index")
+            raise IndexDamaged(f"event {seq}", "it is missing in the index")
         event = logged.event
         if (types and event.type not in types) or (
             agent is not None and engine.identities.agent_name(event.agent) != agent

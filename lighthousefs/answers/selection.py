@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from lighthousefs.answers.bounds import resolve
+from lighthousefs.answers.bounds import is_reversed, resolve
 from lighthousefs.answers.concerned import Concerned, inodes_below, last_about
 from lighthousefs.answers.visible import ROWS_BETWEEN_PAUSES
 from lighthousefs.domain.events import EVENT_TYPES
@@ -201,7 +201,7 @@ def _range(engine: Engine, since: str | None, until: str | None) -> tuple[int, i
     now = engine.clock.now()
     begin = 0 if since is None else resolve(engine, since, now)
     end = engine.last_seq if until is None else resolve(engine, until, now)
-    if begin > end:
+    if begin > end or (since is not None and until is not None and is_reversed(since, until, now)):
         hint = "--since is the earlier one, --until the later"
         raise Unusable(f"the range is reversed: {since} comes after {until}", hint, status=2)
     return begin + 1, end

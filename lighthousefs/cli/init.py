@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 from pathlib import Path
 
 import click
@@ -11,6 +10,7 @@ import click
 from lighthousefs.cli import output
 from lighthousefs.cli.options import PathArgument, json_option
 from lighthousefs.errors import Unusable
+from lighthousefs.shell import quoted
 
 
 @click.command(
@@ -38,4 +38,4 @@ def init(store: Path, as_json: bool) -> None:
         output.json_line({"store": str(made.path), "store_id": made.contents.store_id.hex()})
         return
     output.line(f"{store} is a store now")
-    output.line(f"use it:  lighthousefs mount {shlex.quote(str(store))} MOUNTPOINT")
+    output.line(f"use it:  lighthousefs mount {quoted(store)} MOUNTPOINT")

@@ -10,7 +10,9 @@ import importlib
 import keyword
 import os
 import sys
+import traceback
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -60,6 +62,15 @@ class _Commands(click.Group):
         command = getattr(importlib.import_module(f"lighthousefs.cli.{name}"), name)
         assert isinstance(command, click.Command)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.exceptions.NoSuchCommand as error:
+            # click suggests only what is loaded.
+            raise click.exceptions.NoSuchCommand(error.command_name, possibilities=COMMANDS, ctx=ctx) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         with formatter.section("Commands"):
@@ -117,9 +128,18 @@ def _run(arguments: list[str]) -> int:
         return _fail(_usage(error, arguments), as_json)
     except LighthouseError as error:
         return _fail(describe(error), as_json)
-    except OSError as error:
+    except Exception as error:
+        if not isinstance(error, OSError):
+            return _fail(_unexpected(error), as_json)
         where = f"{error.filename}: " if error.filename is not None else ""
         return _fail(Problem("system", f"{where}{error.strerror or error}", "", 1), as_json)
+
+
+def _unexpected(error: Exception) -> Problem:
+    """For what is no fault of whoever asked. The place is in the message of whoever reports it."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    why = f"this should not happen: {error!r} in {Path(last.filename).name}, line {last.lineno}"
+    return Problem("internal", why, "if the store's folder index is damaged: unmount, remove it, mount again", 1)
 
 
 def _usage(error: click.ClickException, arguments: list[str]) -> Problem:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import stat
 from pathlib import Path
@@ -16,6 +15,7 @@ from lighthousefs.cli import output
 from lighthousefs.cli.options import PathArgument, json_option
 from lighthousefs.errors import Unusable
 from lighthousefs.layout import Layout
+from lighthousefs.shell import quoted
 
 FUSE_DEVICE = Path("/dev/fuse")
 FUSE_CONF = Path("/etc/fuse.conf")
@@ -109,7 +109,7 @@ def mount(
         layout=Layout(layout),
     )
     if mountinfo.state_of(where) is not mountinfo.State.ANSWERS:
-        hint = f"detach it: lighthousefs unmount --force {shlex.quote(str(where))}"
+        hint = f"detach it: lighthousefs unmount --force {quoted(where)}"
         raise Unusable(f"{where} is mounted but does not answer", hint)
     ready(facts)
 
@@ -137,6 +137,9 @@ def _free_mount_point(store: Path, given: Path) -> Path:
         raise Unusable(f"{given} is the store itself", "choose an empty folder beside it", status=2)
     if where.is_relative_to(store):
         raise Unusable(f"{given} lies in the store {store}", "choose an empty folder outside of it", status=2)
+    around = mountinfo.mount_of(where)
+    if around is not None and around.is_ours and Path(around.source) == store:
+        raise Unusable(f"{given} lies in a mount of the same store", "choose an empty folder outside of it", status=2)
     if store.is_relative_to(where):
         hint = "the store would be hidden by its own mount: choose another empty folder"
         raise Unusable(f"the store {store} lies in {given}", hint, status=2)
@@ -144,7 +147,7 @@ def _free_mount_point(store: Path, given: Path) -> Path:
         with os.scandir(where) as entries:
             occupied = next(entries, None)
     except FileNotFoundError as error:
-        hint = f"make it: mkdir -p {shlex.quote(str(given))}"
+        hint = f"make it: mkdir -p {quoted(given)}"
         raise Unusable(f"the mount point {given} does not exist", hint) from error
     except NotADirectoryError as error:
         raise Unusable(f"the mount point {given} is not a folder", "choose an empty folder") from error
@@ -156,18 +159,18 @@ def _free_mount_point(store: Path, given: Path) -> Path:
 
 
 def _taken(given: Path, covering: mountinfo.Mount, store: Path) -> Unusable:
-    quoted = shlex.quote(str(given))
+    word = quoted(given)
     if not covering.is_ours:
         return Unusable(f"{given} is a mount point already ({covering.type})", "choose another empty folder")
     if mountinfo.state_of(covering.mount_point) is mountinfo.State.STUCK:
         return Unusable(
             f"{given} is a mount of {covering.source} whose daemon does not answer",
-            f"detach it: lighthousefs unmount --force {quoted}",
+            f"detach it: lighthousefs unmount --force {word}",
         )
     if Path(covering.source) == store:
-        return Unusable(f"{store} is mounted at {given} already", f"use it, or: lighthousefs unmount {quoted}")
+        return Unusable(f"{store} is mounted at {given} already", f"use it, or: lighthousefs unmount {word}")
     return Unusable(
-        f"{given} is a mount of {covering.source} already", f"choose another, or: lighthousefs unmount {quoted}"
+        f"{given} is a mount of {covering.source} already", f"choose another, or: lighthousefs unmount {word}"
     )
 
 

@@ -14,6 +14,8 @@ from lighthousefs.cli.options import json_option, target_argument
 from lighthousefs.cli.target import find
 
 _OCTAL = ("mode",)
+_NUMBER_MAX = (1 << 64) - 1
+_DIGITS_MAX = 20
 
 
 class SeqArgument(click.ParamType[int]):
@@ -23,9 +25,11 @@ class SeqArgument(click.ParamType[int]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         digits = str(value).removeprefix("@")
-        if not (digits.isascii() and digits.isdigit() and len(digits) <= 18):
+        if not (digits.isascii() and digits.isdigit()):
             self.fail(f"{value} is no event; one is written 421 or @421, as `lighthousefs log` shows them", param, ctx)
-        return int(digits)
+        significant = digits.lstrip("0") or "0"
+        # A larger number does not travel to the daemon; there is no such event either.
+        return min(int(significant[:_DIGITS_MAX]), _NUMBER_MAX)
 
 
 @click.command(

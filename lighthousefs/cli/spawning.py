@@ -7,13 +7,14 @@ The daemon writes one line of JSON to the descriptor it was given: {"ready": {..
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import lighthousefs
 from lighthousefs.control.problems import Answered, Problem
@@ -48,7 +49,7 @@ def start_daemon(
     arguments += ["--layout", layout]
     with open(said, "rb") as answer:
         try:
-            with open(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600), "ab") as messages:
+            with _opened(log) as messages:
                 if messages.tell() > LOG_BYTES_KEPT_MAX:
                     messages.truncate(0)
                 written = messages.seek(0, os.SEEK_END)
@@ -74,6 +75,18 @@ def start_daemon(
     # The daemon outlives this process, which is none of a zombie's business.
     daemon.returncode = 0
     return _heard(line, log, written)
+
+
+def _opened(log: Path) -> BinaryIO:
+    """The log, locked for as long as the daemon has it: nobody takes it for a dead one's. Raises OSError."""
+    while True:
+        opened = open(os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, 0o600), "ab")  # noqa: SIM115
+        # The lock belongs to the open file, which the daemon gets as its stdout and stderr.
+        fcntl.flock(opened, fcntl.LOCK_SH)
+        if os.fstat(opened.fileno()).st_nlink:
+            return opened
+        # Cleared away in between.
+        opened.close()
 
 
 def _environment() -> dict[str, str]:

@@ -89,6 +89,8 @@ def with_path(found: Target, given: str | None) -> bytes | None:
         return found.path
     if found.path is not None:
         raise Unusable(f"TARGET says the path already, {given} is one too many", "give PATH once", status=2)
+    if not given:
+        raise Unusable("PATH is empty", "leave it out for the whole project, or give . for its root", status=2)
     if given.startswith("/"):
         hint = "PATH is relative to the project's root; a path inside a mount can be TARGET itself"
         raise Unusable(f"{given} is absolute", hint, status=2)

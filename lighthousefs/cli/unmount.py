@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from lighthousefs.cli import output
 from lighthousefs.cli.options import PathArgument, json_option
 from lighthousefs.errors import Unusable
 from lighthousefs.layout import TYPES_LISTED
+from lighthousefs.shell import quoted
 
 SOON_S = 2.0
 FINISHES_WITHIN_S = 120.0
@@ -44,7 +44,7 @@ def unmount(mount_point: Path, lazy: bool, force: bool, as_json: bool) -> None:
             mountinfo.abort_connection(mount)
         elif not lazy and mountinfo.state_of(mount.mount_point) is mountinfo.State.STUCK:
             why = f"the daemon of {mount_point} does not answer" + (f" (pid {daemon.pid})" if daemon.pid else "")
-            raise Unusable(why, f"cut it off: lighthousefs unmount --force {shlex.quote(str(mount_point))}")
+            raise Unusable(why, f"cut it off: lighthousefs unmount --force {quoted(mount_point)}")
         mountinfo.unmount(mount_point, lazy=lazy or force)
         ended = daemon.wait(0 if lazy else ABORTED_ENDS_WITHIN_S if force else SOON_S)
         others = [] if ended or lazy or force else mountinfo.elsewhere(mount)
@@ -73,7 +73,7 @@ def _mounted(mount_point: Path) -> mountinfo.Mount:
         return mount
     around = mountinfo.mount_of(mount_point)
     if mount is None and around is not None and around.is_ours:
-        hint = f"unmount the whole: lighthousefs unmount {shlex.quote(str(around.mount_point))}"
+        hint = f"unmount the whole: lighthousefs unmount {quoted(around.mount_point)}"
         raise Unusable(f"{mount_point} lies inside the mount {around.mount_point}", hint, status=2)
     what = "nothing is mounted there" if mount is None else f"{mount.type} is mounted there"
     raise Unusable(f"{mount_point} is no LighthouseFS mount: {what}", f"`findmnt -t {TYPES_LISTED}` lists them")

@@ -33,6 +33,8 @@ def in_words(row: dict[str, Any]) -> Words:
     kind, path = row["type"], _path(row)
     if row.get("open"):
         return Words("writing", path, "(removed)" if row["removed"] else "")
+    if row.get("part"):
+        return Words("wrote", path, f"{_bytes(row)} (before a later line)".strip())
     match kind:
         case "version-closed":
             return _version(row, path)

@@ -76,7 +76,8 @@ def to_wire(command: c.Command) -> list[Any]:
 
 def from_wire(number: int, message: Any) -> c.Command:
     """The command in a message. Raises Unusable, naming which of them and which field is wrong."""
-    if not isinstance(message, list) or len(message) != 2 or message[0] not in KINDS or type(message[1]) is not list:
+    is_pair = isinstance(message, list) and [type(part) for part in message] == [str, list]
+    if not is_pair or message[0] not in KINDS:
         known = ", ".join(sorted(KINDS))
         raise Unusable(f"command {number} is none that may be asked for", f"there are {known}", status=2)
     name, values = message

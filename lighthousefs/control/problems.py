@@ -9,6 +9,7 @@ from lighthousefs.errors import (
     Damaged,
     DiskFull,
     FormatError,
+    IndexDamaged,
     LighthouseError,
     ReadOnlyStore,
     Refused,
@@ -38,6 +39,11 @@ class Answered(Unusable):
 
 
 _KINDS: tuple[tuple[type[LighthouseError], str, str], ...] = (
+    (
+        IndexDamaged,
+        "damaged",
+        "unmount, and remove the folder index in the store: the next mount makes it again from the journal",
+    ),
     (Damaged, "damaged", "what is whole can be read: mount it with --read-only"),
     (DiskFull, "disk-full", "make room on the store's disk"),
     (ReadOnlyStore, "read-only", ""),

@@ -20,6 +20,7 @@ import trio
 from lighthousefs.control import protocol
 from lighthousefs.control.admission import OWNERS_ANSWERS_MAX, Admission, Peer, peer_of
 from lighthousefs.control.interface import Answer, Caller, Change, Handler
+from lighthousefs.control.leftovers import undisturbed
 from lighthousefs.control.problems import Problem, describe
 from lighthousefs.domain.permission import Asker, PastRule
 from lighthousefs.errors import LighthouseError, Unusable
@@ -78,12 +79,13 @@ def _listen(path: Path, admission: Admission) -> socket.socket:
     beside = path.with_name(path.name + ".new")
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     try:
-        with contextlib.suppress(FileNotFoundError):
-            beside.unlink()
-        listener.bind(os.fsencode(beside))
-        beside.chmod(0o666 if admission.is_for_others else 0o600)
-        listener.listen(_BACKLOG)
-        beside.replace(path)
+        with undisturbed(path.parent):
+            with contextlib.suppress(FileNotFoundError):
+                beside.unlink()
+            listener.bind(os.fsencode(beside))
+            beside.chmod(0o666 if admission.is_for_others else 0o600)
+            listener.listen(_BACKLOG)
+            beside.replace(path)
     except OSError as error:
         listener.close()
         raise Unusable(f"no control socket can be made at {path}: {error.strerror or error}") from error

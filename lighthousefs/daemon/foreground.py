@@ -15,6 +15,9 @@ from typing import Any
 from sdnotify import SystemdNotifier
 
 from lighthousefs.daemon.serve import Options, serve
+from lighthousefs.errors import LighthouseError
+
+_log = logging.getLogger(__name__)
 
 
 def serve_in_foreground(options: Options, ready: Callable[[dict[str, Any]], None]) -> None:
@@ -27,4 +30,11 @@ def serve_in_foreground(options: Options, ready: Callable[[dict[str, Any]], None
         ready(facts)
         notifier.notify("READY=1")
 
-    serve(options, tell_ready, lambda: notifier.notify("STOPPING=1\nSTATUS=flushes and unmounts"))
+    try:
+        serve(options, tell_ready, lambda: notifier.notify("STOPPING=1\nSTATUS=flushes and unmounts"))
+    except (LighthouseError, OSError):
+        raise
+    except Exception:
+        # Whoever started this gets a line; the log is where its place is looked for.
+        _log.exception("the daemon ends")
+        raise

@@ -24,6 +24,7 @@ from lighthousefs.answers.noise import Noise
 from lighthousefs.config import Config, in_force
 from lighthousefs.control.admission import Admission
 from lighthousefs.control.handlers import make_handlers
+from lighthousefs.control.leftovers import clear_away
 from lighthousefs.control.server import serve as serve_control
 from lighthousefs.daemon.durability import Durability
 from lighthousefs.domain.events import Mounted, Unmounted
@@ -79,6 +80,8 @@ def serve(
         store, read_only=options.read_only, mount_point=options.mount_point, control_socket=control_socket
     )
     try:
+        for folder in {control_socket.parent, runtime.runtime_folder()}:
+            clear_away(folder)
         _Daemon(options, opened, control_socket).run(ready, stopping)
     finally:
         opened.close()

@@ -10,6 +10,7 @@ import logging
 import os
 import shutil
 import socket
+import struct
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from lighthousefs.domain.events import (
 from lighthousefs.engine.engine import Engine, replay
 from lighthousefs.engine.identity import SYSTEM_AGENT, author_of
 from lighthousefs.engine.rebuild import rebuild_index
-from lighthousefs.errors import Damaged
+from lighthousefs.errors import Damaged, IndexDamaged
 from lighthousefs.ids import ROOT_INO
 from lighthousefs.log.clock import LogClock
 from lighthousefs.log.eventlog import EventIndex, committed
@@ -47,6 +48,16 @@ _log = logging.getLogger(__name__)
 _FILE_CREATED = TYPE_CODES["file-created"]
 _WRITTEN = TYPE_CODES["written"]
 _PLAIN = 0
+_NOT_WHAT_WAS_WRITTEN = (
+    IndexDamaged,
+    struct.error,
+    ArithmeticError,
+    AssertionError,
+    LookupError,
+    TypeError,
+    ValueError,
+)
+"""What an index that holds anything makes of those who read it: LMDB has no checksums."""
 
 KNOWN = Known(
     record_kinds=KINDS,
@@ -110,34 +121,55 @@ def open_store(
     lock = store.lock(mount_point=mount_point, socket=control_socket)
     scratch: Path | None = None
     damage: Damaged | None = None
+    is_copy = store.was_copied()
     try:
         index, usable = _find_index(store)
+        if is_copy and lock.words_left:
+            # Of an index that was copied under its daemon's hands, pages may be of different commits.
+            usable, lock.keeps_words = False, True
+        # Without an index nobody vouches for the last records; those of a copy its original still has.
+        vouched = 0 if is_copy else None
         if read_only and not (usable and _is_writable(store.path)):
             # Nothing of the store is written: the journal's tail goes into a copy.
             scratch = Path(tempfile.mkdtemp(prefix="lighthousefs-"))
-            index, damage = _scratch_index(store, index if usable else None, scratch)
+            index, damage = _scratch_index(store, index if usable else None, scratch, vouched)
         elif not usable:
-            rebuild_index(store.journal, store.contents.store_id, index, TABLE_NAMES)
-            store.replace(index_layout=INDEX_LAYOUT, lmdb_engine=LMDB_ENGINE)
-        if not read_only and store.was_copied():
+            _make_again(store, vouched)
+        if not read_only and is_copy:
             # Two writers with one id would give the same number to different events.
             store.replace(writer_id=os.urandom(16), folder_inode=store.path.stat().st_ino)
         if not read_only:
             store.declare(KNOWN)
-        environment = Environment(index, TABLE_NAMES)
         try:
-            engine, note = _recover(store, environment, read_only=read_only, clock=clock, damage=damage)
-        except BaseException:
-            environment.close()
-            raise
+            engine, note = _recover(store, index, read_only=read_only, clock=clock, damage=damage)
+        except _NOT_WHAT_WAS_WRITTEN as error:
+            if not usable:
+                raise
+            _log.warning("%s is damaged (%s): it is made again from the journal", index, error)
+            if scratch is None and not read_only:
+                _make_again(store, vouched)
+            else:
+                scratch = scratch or Path(tempfile.mkdtemp(prefix="lighthousefs-"))
+                index, damage = _scratch_index(store, None, scratch, vouched)
+            engine, note = _recover(store, index, read_only=read_only, clock=clock, damage=damage)
         if engine.last_seq == 0 and not read_only:
             _begin(engine, store, owner)
+        lock.keeps_words = lock.keeps_words and read_only
         return OpenStore(store, engine, lock, scratch, note)
-    except BaseException:
+    except BaseException as error:
         lock.release()
         if scratch is not None:
             shutil.rmtree(scratch, ignore_errors=True)
+        if is_copy and isinstance(error, Damaged):
+            why = "this is a copy; if its original was mounted then, make it again when that one is unmounted"
+            raise Damaged(error.place, f"{error.what} ({why})") from error
         raise
+
+
+def _make_again(store: Store, known_synced: int | None) -> None:
+    """The index, from the journal; `known_synced` as for `Scan`."""
+    rebuild_index(store.journal, store.contents.store_id, store.index, TABLE_NAMES, known_synced=known_synced)
+    store.replace(index_layout=INDEX_LAYOUT, lmdb_engine=LMDB_ENGINE)
 
 
 def _is_writable(path: Path) -> bool:
@@ -159,17 +191,37 @@ def _find_index(store: Store) -> tuple[Path, bool]:
     return index, whole
 
 
-def _scratch_index(store: Store, index: Path | None, scratch: Path) -> tuple[Path, Damaged | None]:
-    """An index that may be changed, and the damage that was found in making it."""
+def _scratch_index(
+    store: Store, index: Path | None, scratch: Path, known_synced: int | None
+) -> tuple[Path, Damaged | None]:
+    """An index that may be changed, and the damage that was found in making it; `known_synced` as for `Scan`."""
     copy = scratch / "index"
     if index is not None:
         shutil.copytree(index, copy)
         return copy, None
     store_id = store.contents.store_id
-    return copy, rebuild_index(store.journal, store_id, copy, TABLE_NAMES, prefix_is_enough=True)
+    damage = rebuild_index(store.journal, store_id, copy, TABLE_NAMES, prefix_is_enough=True, known_synced=known_synced)
+    return copy, damage
 
 
 def _recover(
+    store: Store,
+    index: Path,
+    *,
+    read_only: bool,
+    clock: Callable[[int], LogClock],
+    damage: Damaged | None,
+) -> tuple[Engine, str | None]:
+    """As `_recover_behind`, with the index open; closed again if that fails."""
+    environment = Environment(index, TABLE_NAMES)
+    try:
+        return _recover_behind(store, environment, read_only=read_only, clock=clock, damage=damage)
+    except BaseException:
+        environment.close()
+        raise
+
+
+def _recover_behind(
     store: Store,
     environment: Environment,
     *,

@@ -21,9 +21,15 @@ EVENTS_PER_COMMIT = 25_000
 
 
 def rebuild_index(
-    journal: Path, store_id: bytes, index: Path, tables: Sequence[str], *, prefix_is_enough: bool = False
+    journal: Path,
+    store_id: bytes,
+    index: Path,
+    tables: Sequence[str],
+    *,
+    prefix_is_enough: bool = False,
+    known_synced: int | None = None,
 ) -> Damaged | None:
-    """Replay the whole journal into a new index at `index`.
+    """Replay the whole journal into a new index at `index`; `known_synced` as for `Scan`.
 
     Raises Damaged if the journal is damaged, unless the events before the damage are enough: then returns it. A torn
     tail is left alone: whoever opens the store next finds it behind the new index.
@@ -35,7 +41,7 @@ def rebuild_index(
     stored = StoredContents(environment, journal, beside)
     try:
         state, log = TableState(environment), EventIndex(environment)
-        scan = Scan(journal, store_id, known_synced=None)
+        scan = Scan(journal, store_id, known_synced=known_synced)
         uncommitted = 0
         for group in scan.groups():
             replay(group, state, log, stored)

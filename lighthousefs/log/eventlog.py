@@ -10,7 +10,7 @@ import msgpack
 
 from lighthousefs.domain.codec import decode
 from lighthousefs.domain.events import Event
-from lighthousefs.errors import Damaged
+from lighthousefs.errors import Damaged, IndexDamaged
 from lighthousefs.ids import payload_id
 from lighthousefs.log.clock import LogClock
 from lighthousefs.log.payloads import EVENT_LANE, Place, Repeated, block_sums, put_place
@@ -104,14 +104,14 @@ class EventIndex:
         for seq in range(max(first, 1), min(last, self.last_seq) + 1):
             found = self.get(seq)
             if found is None:
-                raise Damaged(f"event {seq}", "it is missing in the index")
+                raise IndexDamaged(f"event {seq}", "it is missing in the index")
             yield found
 
     def time_of(self, seq: int) -> int:
         """The log time of event `seq`, in ns."""
         value = self._kv.get(Table.EVENTS, seq_key(seq))
         if value is None:
-            raise Damaged(f"event {seq}", "it is missing in the index")
+            raise IndexDamaged(f"event {seq}", "it is missing in the index")
         return int(_TIME.unpack_from(value)[0])
 
     def seq_at(self, time: int) -> int:
@@ -172,4 +172,4 @@ def _logged(seq: int, value: bytes) -> Logged:
     try:
         return Logged(seq, _TIME.unpack_from(value)[0], decode(value[_TIME.size :]))
     except ValueError as error:
-        raise Damaged(f"event {seq}", str(error)) from error
+        raise IndexDamaged(f"event {seq}", str(error)) from error

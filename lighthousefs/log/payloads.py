@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 
 from xxhash import xxh3_64_intdigest
 
-from lighthousefs.errors import Damaged
+from lighthousefs.errors import Damaged, IndexDamaged
 from lighthousefs.ids import payload_seq
 from lighthousefs.limits import BLOCK_BYTES
 from lighthousefs.storage.record import Extent
@@ -131,8 +131,8 @@ def get_place(kv: Kv, payload: int) -> Place | Repeated:
     return place
 
 
-def _nowhere(payload: int) -> Damaged:
-    return Damaged(f"contents of event {payload_seq(payload)}", "no place is known for them")
+def _nowhere(payload: int) -> IndexDamaged:
+    return IndexDamaged(f"contents of event {payload_seq(payload)}", "no place is known for them")
 
 
 def read_pieces(kv: Kv, readers: Readers, pieces: Sequence[Piece], offset: int, length: int) -> bytes | memoryview:

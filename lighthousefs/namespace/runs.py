@@ -17,7 +17,7 @@ from blake3 import blake3
 
 from lighthousefs.domain.state import Inode
 from lighthousefs.engine.engine import Engine
-from lighthousefs.errors import Damaged
+from lighthousefs.errors import IndexDamaged
 from lighthousefs.log.eventlog import Logged
 from lighthousefs.namespace.found import Caller, Found, refuse, synthetic_row
 from lighthousefs.namespace.items import FolderItem, Item, Owner, Reading, for_auditors
@@ -64,7 +64,7 @@ class Blocks:
         while block.next_seq <= last:
             logged = self._engine.log.get(block.next_seq)
             if logged is None:
-                raise Damaged(f"event {block.next_seq}", "it is missing in the index")
+                raise IndexDamaged(f"event {block.next_seq}", "it is missing in the index")
             block.text += self._line(logged)
             block.next_seq += 1
             if perf_counter() > pause_at:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import lmdb
 
-from lighthousefs.errors import Damaged, DiskFull, StorageError
+from lighthousefs.errors import DiskFull, IndexDamaged, StorageError
 
 LMDB_ENGINE = "0.9"
 """py-lmdb bundles two engines whose files differ; `store.json` names the one that wrote the index."""
@@ -307,9 +307,9 @@ def _storage_error(error: lmdb.Error, folder: Path) -> StorageError:
     return StorageError(f"{folder}: {error}")
 
 
-def _damaged(error: lmdb.Error, folder: Path) -> Damaged:
+def _damaged(error: lmdb.Error, folder: Path) -> IndexDamaged:
     way_out = "remove it, the next mount makes it again from the journal"
-    return Damaged(str(folder), f"the index is damaged ({error}): {way_out}")
+    return IndexDamaged(str(folder), f"the index is damaged ({error}): {way_out}")
 
 
 def _disk_is_full(folder: Path) -> bool:

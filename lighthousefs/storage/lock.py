@@ -11,13 +11,13 @@ import errno
 import fcntl
 import json
 import os
-import shlex
 import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from lighthousefs.errors import InUse, Unusable
+from lighthousefs.shell import quoted
 
 LOCK_TEXT = "lock"
 LOCK_TEXT_BYTES_MAX = 1 << 16
@@ -43,12 +43,15 @@ class Holder:
 class Lock:
     """The right to change a store, until `release`, the end of a `with` block, or the end of the process.
 
-    It belongs to a descriptor: a forked child holds it too, a program started by exec does not.
+    It belongs to a descriptor: a forked child holds it too, a program started by exec does not. `words_left`: who held it
+    before did not release it, but was killed; or this is a copy of a store that was held. `keeps_words`: those stay.
     """
 
-    def __init__(self, folder: int, text: int | None) -> None:
+    def __init__(self, folder: int, text: int | None, *, words_left: bool) -> None:
         self._folder = folder
         self._text = text
+        self.words_left = words_left
+        self.keeps_words = False
 
     @property
     def held(self) -> bool:
@@ -58,8 +61,9 @@ class Lock:
         """Gives the right back; a second call does nothing."""
         if self._text is not None:
             # Words that stay on a failing disk mislead nobody: they count only while the folder is locked.
-            with contextlib.suppress(OSError):
-                os.ftruncate(self._text, 0)
+            if not self.keeps_words:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._text, 0)
             os.close(self._text)
             self._text = None
         if self.held:
@@ -84,7 +88,9 @@ def take(folder: Path, *, mount_point: Path | None, socket: Path | None) -> Lock
         try:
             if not _taken(descriptor):
                 raise _in_use(folder, holder_of(folder))
-            return Lock(descriptor, _tell(folder, Holder(os.getpid(), mount_point, socket, datetime.now(UTC))))
+            words_left = _has_words(folder)
+            text = _tell(folder, Holder(os.getpid(), mount_point, socket, datetime.now(UTC)))
+            return Lock(descriptor, text, words_left=words_left)
         except BaseException:
             os.close(descriptor)
             raise
@@ -119,7 +125,7 @@ def way_out(error: OSError, folder: Path) -> str:
     if isinstance(error, PermissionError):
         return "run this as the owner of the folder, or with sudo"
     if isinstance(error, FileNotFoundError):
-        return f"make the folder above it first: mkdir -p {shlex.quote(str(folder.parent))}"
+        return f"make the folder above it first: mkdir -p {quoted(folder.parent)}"
     if isinstance(error, NotADirectoryError):
         return "name a folder, not a file"
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -166,6 +172,13 @@ def _pid_in_proc_locks(folder: os.stat_result) -> int | None:
     return None
 
 
+def _has_words(folder: Path) -> bool:
+    try:
+        return (folder / LOCK_TEXT).stat().st_size > 0
+    except FileNotFoundError:
+        return False
+
+
 def _tell(folder: Path, holder: Holder) -> int | None:
     """One JSON object; bytes of a path that are not UTF-8 as the surrogates of `os.fsdecode`, escaped.
 
@@ -206,5 +219,5 @@ def _in_use(folder: Path, holder: Holder | None) -> InUse:
         return InUse(f"{folder} is in use by {who}", "try again when it has ended")
     return InUse(
         f"{folder} is in use by {who}, mounted at {holder.mount_point}",
-        f"use it there, or first: lighthousefs unmount {shlex.quote(str(holder.mount_point))}",
+        f"use it there, or first: lighthousefs unmount {quoted(holder.mount_point)}",
     )

@@ -19,7 +19,6 @@ import contextlib
 import errno
 import json
 import os
-import shlex
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -31,6 +30,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationErro
 from lighthousefs.errors import Damaged, DiskFull, FormatError, StorageError, Unusable
 from lighthousefs.limits import SEGMENT_BYTES
 from lighthousefs.mountinfo import Mount, mount_of, mounts, without_links
+from lighthousefs.shell import quoted
 from lighthousefs.storage.lock import LOCK_TEXT, Holder, Lock, holder_of, take, way_out
 
 __all__ = ["FORMAT", "Holder", "Known", "Lock", "Store", "StoreFile"]
@@ -287,7 +287,7 @@ def _quietly(step: Callable[..., None], *arguments: Any) -> None:
 def _refuse_occupied(folder: Path) -> None:
     names = _names_in(folder)
     if STORE_JSON in names:
-        raise Unusable(f"{folder} is a store already", f"mount it: lighthousefs mount {folder} MOUNTPOINT")
+        raise Unusable(f"{folder} is a store already", f"mount it: lighthousefs mount {quoted(folder)} MOUNTPOINT")
     if names:
         raise _not_a_store(folder, names, f"{folder} is not empty", "choose a new or an empty folder")
 
@@ -306,7 +306,7 @@ def _not_a_store(folder: Path, names: set[str], otherwise: str, hint: str) -> Un
         if names <= {"journal", "index", LOCK_TEXT, f"{STORE_JSON}.new"}:
             return Unusable(
                 f"{folder} is a store whose making was interrupted; it holds nothing yet",
-                f"rm -r {shlex.quote(str(folder))}; lighthousefs init {shlex.quote(str(folder))}",
+                f"rm -r {quoted(folder)}; lighthousefs init {quoted(folder)}",
             )
     return Unusable(otherwise, hint, status=2)
 
@@ -342,7 +342,7 @@ def _read_store_json(folder: Path, known: Known) -> StoreFile:
 
 
 def _no_store_json(folder: Path) -> Unusable:
-    init = f"make one: lighthousefs init {shlex.quote(str(folder))}"
+    init = f"make one: lighthousefs init {quoted(folder)}"
     try:
         names = _names_in(folder)
     except FileNotFoundError:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from lighthousefs.domain.state import Inode
-from lighthousefs.errors import Damaged
+from lighthousefs.errors import IndexDamaged
 from lighthousefs.ids import PAYLOAD_INDEX_BITS
 from lighthousefs.limits import BLOCK_BYTES, SEQ_MAX
 from lighthousefs.tables import regions
@@ -135,7 +135,7 @@ def region_at(kv: Kv, body: int, region: int, seq: int, first: int, stop: int) -
             break
         undone.append(pieces)
         if len(undone) > regions.UNDOS_MAX:
-            raise Damaged(f"extents_past of body {body} region {region}", f"too many undo records from {seq} on")
+            raise IndexDamaged(f"extents_past of body {body} region {region}", f"too many undo records from {seq} on")
         after = SEQ_KEY.unpack_from(key, len(prefix))[0]
     for gone in reversed(undone):
         for back in gone:
@@ -153,13 +153,15 @@ def sources(kv: Kv, body: int, derived: Piece) -> list[Piece]:
     base = region * BLOCK_BYTES
     value = kv.get(Table.EXTENTS_PAST, past_body_key(body, region, derived.since))
     if value is None:
-        raise Damaged(f"extents_past of body {body} region {region}", f"no row until event {derived.since}")
+        raise IndexDamaged(f"extents_past of body {body} region {region}", f"no row until event {derived.since}")
     pieces: list[Piece] = []
     for piece in sorted(regions.unpack_pieces(value), key=lambda piece: piece.payload):
         pieces = regions.overlaid(pieces, piece._replace(start=base + piece.start))
     found = regions.within(pieces, derived.start, derived.end)
     if sum(piece.length for piece in found) != derived.length:
-        raise Damaged(f"extents_past of body {body} region {region}", f"the row until {derived.since} has too little")
+        raise IndexDamaged(
+            f"extents_past of body {body} region {region}", f"the row until {derived.since} has too little"
+        )
     return found
 
 
