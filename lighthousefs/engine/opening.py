@@ -99,15 +99,17 @@ def open_store(
     read_only: bool = False,
     mount_point: Path | None = None,
     control_socket: Path | None = None,
+    doing: str | None = None,
     owner: tuple[int, int] = (0, 0),
     clock: Callable[[int], LogClock] = LogClock,
 ) -> OpenStore:
     """Take the store's lock, recover it, and open it for changes, or for reading only.
 
-    `clock` makes the log's clock from the newest log time. Raises Unusable if another process holds the store, Damaged if
-    it may not be changed because stored bytes are not what was written, FormatError for what this version does not know.
+    `doing` is told to those who are refused meanwhile; `clock` makes the log's clock from the newest log time. Raises
+    Unusable if another process holds the store, Damaged if it may not be changed because stored bytes are not what was
+    written, FormatError for what this version does not know.
     """
-    lock = store.lock(mount_point=mount_point, socket=control_socket)
+    lock = store.lock(mount_point=mount_point, socket=control_socket, doing=doing)
     scratch: Path | None = None
     damage: Damaged | None = None
     try:
