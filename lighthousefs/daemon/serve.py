@@ -44,6 +44,9 @@ from lighthousefs.views.readme import readme
 
 _log = logging.getLogger(__name__)
 _HEALTH_BYTES_STEP = 8192
+_AWAY_SECONDS, _BUSY_SECONDS = 0.004, 0.5
+"""How long work that nobody waits for is left alone after each slice of about 4 ms, without and with requests meanwhile."""
+_FULL_RUNS_EVERY_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,7 @@ class _Daemon:
             nursery.start_soon(self._wait_for_signal)
             nursery.start_soon(self._durability.run)
             nursery.start_soon(self._end_retries)
+            nursery.start_soon(self._size_full_runs)
             nursery.start_soon(self._invalidation.run)
             open_to_others = self._options.mount_point if self._options.allow_other else None
             bounds = self._options.config.bounds
@@ -172,6 +176,19 @@ class _Daemon:
                 self._tree.live.retries.end()
             except LighthouseError as error:
                 _log.warning("a file without a name stays until the next start: %s", error)
+
+    async def _size_full_runs(self) -> None:
+        """What `ls -l` of `events/` will ask for, while nobody else asks for anything: else one slice in a while."""
+        while True:
+            before = requests.total()
+            try:
+                for _pause in self._tree.synthetic.size_full_runs():
+                    await trio.sleep(_AWAY_SECONDS if requests.total() == before else _BUSY_SECONDS)
+                    before = requests.total()
+            except LighthouseError as error:
+                _log.error("sizes of events/ cannot be told: %s", error)
+                return
+            await trio.sleep(_FULL_RUNS_EVERY_SECONDS)
 
     async def _settle(self, first: int, last: int) -> None:
         """The kernel has seen nothing of these events."""
