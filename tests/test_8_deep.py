@@ -217,11 +217,11 @@ def test_places_in_a_listing_are_checked_at_the_door(tmp_path: Path) -> None:
         seq = project.node()[0]
         for wrong in (b"x" * 1000, 7):
             with pytest.raises(Unusable):
-                list(project._ask("children", ino=1, seq=seq, after=wrong))
+                list(project._ask("children", ino=ROOT_INO, seq=seq, after=wrong))
         for odd in (b"p\xff\xff", b"l\xff", b"\0", b"p" + b"\xff" * 400):
-            assert [row for row in project._ask("children", ino=1, seq=seq, after=odd) if "name" in row] == []
+            assert [row for row in project._ask("children", ino=ROOT_INO, seq=seq, after=odd) if "name" in row] == []
         with pytest.raises(Unusable):
-            project.named(1, seq, [b"x"] * 257)
+            project.named(ROOT_INO, seq, [b"x"] * 257)
     Store.open(store, KNOWN)
 
 

@@ -353,10 +353,19 @@ def test_a_time_that_no_project_can_keep_is_brought_as_the_nearest(store: Path, 
         assert node.inode.mtime == TIME_MAX_NS
 
 
-def test_the_bar_tells_rate_and_time_left(store: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("files", "size", "shows"),
+    [
+        (1, 8 * MIB, r"bringing: +[1-9]\d?%.*/8\.00M \[\d\d:\d\d<\d\d:\d\d, +[\d.]+[kM]?B/s\]"),
+        (300, 0, r"bringing: +[1-9]\d?%.*/301 \[\d\d:\d\d<\d\d:\d\d, +[\d.]+k? entries/s\]"),
+    ],
+    ids=["bytes", "entries"],
+)
+def test_the_bar_tells_rate_and_time_left(store: Path, tmp_path: Path, files: int, size: int, shows: str) -> None:
     source = tmp_path / "source"
     source.mkdir()
-    (source / "f").write_bytes(os.urandom(8 * MIB))
+    for number in range(files):
+        (source / f"f{number}").write_bytes(os.urandom(size))
     screen, other = os.openpty()
     fcntl.ioctl(other, termios.TIOCSWINSZ, struct.pack("4H", 24, 100, 0, 0))
     environment = {name: value for name, value in ENVIRONMENT.items() if name != "NO_COLOR"} | {"TERM": "xterm"}
@@ -374,7 +383,7 @@ def test_the_bar_tells_rate_and_time_left(store: Path, tmp_path: Path) -> None:
     assert process.returncode == 0
     shown = seen.decode()
     assert "looking" in shown
-    assert re.search(r"bringing: +[1-9]\d?%.*/8\.00M \[\d\d:\d\d<\d\d:\d\d, +[\d.]+[kM]?B/s\]", shown), shown
+    assert re.search(shows, shown), shown
 
 
 def test_without_a_terminal_nothing_but_the_answer_is_said(store: Path, tmp_path: Path) -> None:

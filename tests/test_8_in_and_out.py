@@ -261,7 +261,7 @@ def test_interrupted_between_batches_it_goes_on_from_there(store: Path, tmp_path
             check_stop()
 
         with pytest.raises(Unusable, match="SIGTERM"):
-            Bringing(walking, b"", advance=lambda _bytes: None, check_stop=check_both).run(set())
+            Bringing(walking, b"", advance=lambda _entries, _bytes: None, check_stop=check_both).run(set())
         part = project.node(b"big")[1]
         assert part is not None
         assert 0 < part.inode.size < 9 * MIB
@@ -407,7 +407,7 @@ def test_any_tree_comes_back(
             build(source, things)
             seq, top = project.node()
             walking = Walk(project, os.fsencode(source), seq, top)
-            bringing = Bringing(walking, b"", advance=lambda _bytes: None, check_stop=lambda: None)
+            bringing = Bringing(walking, b"", advance=lambda _entries, _bytes: None, check_stop=lambda: None)
             if survey(walking, lambda: None).blocked:
                 return
             bringing.run(set())

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from lighthousefs.transfer.survey import Survey
 
 NAMED_MAX = 10
+SMALL_BYTES = 64 << 10
 
 
 @click.command(
@@ -91,7 +92,7 @@ def _run(
     if top is None:
         top = _make_folders(opened, path)
         seq, top = opened.node(path)
-    with output.progress("bringing", told.size) as advance:
+    with _progress(told) as advance:
         bringing = Bringing(Walk(opened, source, seq, top, path), source, advance=advance, check_stop=check_stop)
         bringing.run({lost for lost, _why in told.unreadable})
     for changed in bringing.changed:
@@ -101,6 +102,17 @@ def _run(
     _tell(as_json, told, bringing)
     if bringing.lost:
         raise Unusable(f"{counted(len(bringing.lost), 'path')} could not be brought", "run this again")
+
+
+@contextmanager
+def _progress(told: Survey) -> Iterator[Callable[[int, int], object]]:
+    """Counts what takes the time: bytes, or the entries of a tree of small files."""
+    if told.size >= told.entries * SMALL_BYTES:
+        with output.progress("bringing", told.size) as advance:
+            yield lambda _entries, size: advance(size)
+    else:
+        with output.progress("bringing", told.entries, "entries") as advance:
+            yield lambda entries, _size: advance(entries)
 
 
 def _require_folder(path: bytes, top: Node | None) -> None:

@@ -24,6 +24,7 @@ from lighthousefs.answers.noise import Noise
 from lighthousefs.config import Config, in_force
 from lighthousefs.control.admission import Admission
 from lighthousefs.control.handlers import make_handlers
+from lighthousefs.control.server import questions
 from lighthousefs.control.server import serve as serve_control
 from lighthousefs.daemon.durability import Durability
 from lighthousefs.domain.events import Mounted, Unmounted
@@ -44,8 +45,10 @@ from lighthousefs.views.readme import readme
 
 _log = logging.getLogger(__name__)
 _HEALTH_BYTES_STEP = 8192
-_AWAY_SECONDS, _BUSY_SECONDS = 0.004, 0.5
-"""How long work that nobody waits for is left alone after each slice of about 4 ms, without and with requests meanwhile."""
+_QUIET_SECONDS = 1.0
+_AWAY_SECONDS, _BUSY_SECONDS = 0.001, 0.5
+"""How long work that nobody waits for is left alone after each slice, besides as long as that took when it was quiet for a
+while, and when it was not."""
 _FULL_RUNS_EVERY_SECONDS = 5.0
 
 
@@ -85,6 +88,11 @@ def serve(
         _Daemon(options, opened, control_socket).run(ready, stopping)
     finally:
         opened.close()
+
+
+def _asked() -> int:
+    """Requests of the kernel and questions of commands so far."""
+    return requests.total() + questions.total()
 
 
 class _Daemon:
@@ -178,13 +186,19 @@ class _Daemon:
                 _log.warning("a file without a name stays until the next start: %s", error)
 
     async def _size_full_runs(self) -> None:
-        """What `ls -l` of `events/` will ask for, while nobody else asks for anything: else one slice in a while."""
+        """What `ls -l` of `events/` will ask for, in half of the time while nobody asks for anything, else one slice in a
+        while."""
+        asked, asked_at = _asked(), trio.current_time()
         while True:
-            before = requests.total()
+            began = trio.current_time()
             try:
                 for _pause in self._tree.synthetic.size_full_runs():
-                    await trio.sleep(_AWAY_SECONDS if requests.total() == before else _BUSY_SECONDS)
-                    before = requests.total()
+                    now = trio.current_time()
+                    if _asked() != asked:
+                        asked, asked_at = _asked(), now
+                    # A line with a very long path takes longer than a slice.
+                    await trio.sleep(_AWAY_SECONDS + now - began if now - asked_at > _QUIET_SECONDS else _BUSY_SECONDS)
+                    began = trio.current_time()
             except LighthouseError as error:
                 _log.error("sizes of events/ cannot be told: %s", error)
                 return

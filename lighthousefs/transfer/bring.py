@@ -31,13 +31,13 @@ _WRITER = c.Standing(privileged=True, member=True, capability=True)
 
 
 class Bringing:
-    """One import. `advance` is told of bytes that were dealt with; `check_stop` raises where it may end.
+    """One import. `advance` is told of entries and bytes that were dealt with; `check_stop` raises where it may end.
 
     `changed` gathers what changed while it was read, `lost` what could not be read any more, each with the reason.
     """
 
     def __init__(
-        self, walk: Walk, origin: bytes, *, advance: Callable[[int], object], check_stop: Callable[[], None]
+        self, walk: Walk, origin: bytes, *, advance: Callable[[int, int], object], check_stop: Callable[[], None]
     ) -> None:
         self.correlation: str | None = None
         self.events = 0
@@ -62,6 +62,7 @@ class Bringing:
             if found.path in skipped or stat.S_ISSOCK(found.kind):
                 continue
             self._source = found.path
+            self._advance(0 if found.leaving else 1, 0)
             try:
                 if found.leaving:
                     self._leave(found)
@@ -150,7 +151,7 @@ class Bringing:
         """Writes what differs; the version's first event and the bytes written, None if nothing differed."""
         size = found.seen.st_size
         if row is not None and surely_same_contents(found):
-            self._advance(size)
+            self._advance(0, size)
             return None
         first = found.ref if row is None else Ref()
         begins = None if row is None else first
@@ -170,7 +171,7 @@ class Bringing:
                     changed = True
                     written += len(data)
                     reached = max(reached, at + len(data))
-                self._advance(end - start)
+                self._advance(0, end - start)
             if reached < size:
                 cut = c.Truncate(self._ino(found.ref), size, 0, _WRITER)
                 self._add(cut, makes=None if changed else begins, together=True)
