@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -28,6 +29,7 @@ from lighthousefs import limits
 from lighthousefs.api import Project
 from lighthousefs.cli.main import main
 from lighthousefs.limits import TIME_MAX_NS
+from lighthousefs.transfer.descent import open_untouched
 
 BATCHES = 12
 PRELUDE = """
@@ -333,6 +335,49 @@ def test_what_is_refused_is_named_by_its_path(
     with Mounted(tmp_path, program=[str(daemon)]) as mounted:
         Refuses(capsys)("import", mounted.mount_point, source, status=1, words=words)
     done("import", mounted.store, source)
+    assert tree_digest(exported(store, tmp_path / "out")) == tree_digest(source)
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "words"),
+    [
+        (errno.EIO, 1, "lighthousefs: f7 could not be read any more: Input/output error"),
+        (errno.ENOENT, 0, "lighthousefs: f7 changed while it was read: run this again"),
+    ],
+    ids=["unreadable", "gone"],
+)
+def test_what_went_wrong_between_looking_and_bringing_is_told_and_costs_itself_alone(
+    store: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    status: int,
+    words: str,
+) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    for name in range(10):
+        (source / f"f{name}").write_bytes(b"x")
+
+    def failing(whole: bytes, flags: int = 0) -> int:
+        if whole.endswith(b"f7"):
+            raise OSError(number, os.strerror(number), whole)
+        return open_untouched(whole, flags)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("lighthousefs.transfer.bring.open_untouched", failing)
+        with pytest.raises(SystemExit) as end:
+            main(["import", str(store), str(source)])
+    said = capsys.readouterr()
+    assert (end.value.code, said.err.splitlines()[0]) == (status, words)
+    assert "/proc/" not in said.err
+    assert "import-1: " in said.out
+    out = exported(store, tmp_path / "part")
+    assert {path.name for path in out.iterdir() if path.read_bytes() == b"x"} == {f"f{name}" for name in range(10)} - {
+        "f7"
+    }
+    done("import", store, source)
     assert tree_digest(exported(store, tmp_path / "out")) == tree_digest(source)
 
 
