@@ -82,11 +82,6 @@ def note(text: str) -> None:
     sys.stderr.write(f"lighthousefs: {escape(text)}\n")
 
 
-def flush() -> None:
-    """What was printed so far is seen before work that takes long, wherever it goes."""
-    sys.stdout.flush()
-
-
 def json_note(kind: str, value: object) -> None:
     """The same as an object, where `--json` was given."""
     sys.stderr.write(json.dumps({kind: value}) + "\n")
