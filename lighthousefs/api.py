@@ -17,6 +17,7 @@ import logging
 import os
 import random
 import time
+from bisect import bisect_left
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
@@ -44,6 +45,8 @@ Source: TypeAlias = AbstractContextManager[Ask]
 EVENTS_A_PAGE = 256
 WAIT_SECONDS = 15.0
 """For a store that is taken by another command, or by a daemon that begins or ends."""
+BUSY_SECONDS = 1.0
+"""For one that an import or an export keeps: a small one has ended by then."""
 _PAUSE_SECONDS = 0.05
 _PAUSE_SECONDS_MAX = 1.0
 _PAUSE_GROWS = 1.2
@@ -125,12 +128,25 @@ class Project:
         return row["seq"], _node(row) if row["ino"] else None
 
     def children(self, ino: int, seq: int) -> Iterator[tuple[bytes, Node]]:
-        """The names in a folder at a moment."""
-        after = 0
-        while page := list(self._ask("children", ino=ino, seq=seq, after=after)):
+        """The names in a folder at a moment, each once, in pages; those that have gone since then come last."""
+        after, complete, read_at = b"", [0], [0]
+        while True:
+            *page, place = self._ask("children", ino=ino, seq=seq, after=after)
             for row in page:
-                yield row["name"], _node(row)
-            after = page[-1]["cookie"]
+                # What went while this listing was read may have been told when it still stood there.
+                before = bisect_left(complete, row["cookie"]) if row["until"] else len(complete)
+                if before == len(complete) or read_at[before] >= row["until"]:
+                    yield row["name"], _node(row)
+            after = place["after"]
+            if not after:
+                return
+            if place["complete"]:
+                complete.append(place["complete"])
+                read_at.append(place["read_at"])
+
+    def named(self, ino: int, seq: int, names: Sequence[bytes]) -> dict[bytes, Node]:
+        """What stood at some names of a folder at a moment; at most 256 are asked for."""
+        return {row["name"]: _node(row) for row in self._ask("named", ino=ino, seq=seq, names=list(names))}
 
     def contents(self, ino: int, seq: int, offset: int, length: int) -> list[tuple[int, bytes]]:
         """(offset, bytes) of what a file holds in a range of at most 1 MiB, holes left out."""
@@ -186,13 +202,18 @@ def _node(row: Row) -> Node:
     return Node(row["ino"], Inode(*row["inode"]), dict(map(tuple, row["xattrs"])))
 
 
-def answering(store_path: Path, mount: mountinfo.Mount | None, note: Callable[[str], None]) -> Source:
-    """Who answers for the store: asks in vain for a while before it gives up."""
+def answering(
+    store_path: Path, mount: mountinfo.Mount | None, note: Callable[[str], None], doing: str | None = None
+) -> Source:
+    """Who answers for the store: asks in vain for a while before it gives up, shortly for who is told to take long.
+
+    `doing` is what others are told if it is opened here and kept for long.
+    """
     client = _client_at_usual_place(store_path)
     if client is not None:
         return _daemon(client)
     from lighthousefs.engine.opening import KNOWN
-    from lighthousefs.storage.store import Store
+    from lighthousefs.storage.store import Store, in_use
 
     try:
         store = Store.open(store_path, KNOWN)
@@ -208,13 +229,15 @@ def answering(store_path: Path, mount: mountinfo.Mount | None, note: Callable[[s
     ends, waited_for = time.monotonic() + WAIT_SECONDS, holder
     pause = _PAUSE_SECONDS
     while True:
-        source = _open_here(store, note) if holder is None else _connect(holder)
+        source = _open_here(store, note, doing) if holder is None else _connect(holder)
         if source is not None:
             return source
         holder = store.holder()
         if holder != waited_for:
             # Others come and go, each with a question of its own: the queue moves.
             ends, waited_for = time.monotonic() + WAIT_SECONDS, holder
+        if holder is not None and holder.doing is not None and time.monotonic() > ends - WAIT_SECONDS + BUSY_SECONDS:
+            raise in_use(store_path, holder)
         if time.monotonic() > ends:
             who = "another process" if holder is None or holder.pid is None else f"pid {holder.pid}"
             raise Unusable(f"{store_path} is in use by {who}, which answers nobody", "try again when it has ended")
@@ -277,15 +300,15 @@ def _socket_of_mount(mount: mountinfo.Mount | None) -> Path | None:
     return Path(socket) if isinstance(socket, str) else None
 
 
-def _open_here(store: Store, note: Callable[[str], None]) -> Source | None:
+def _open_here(store: Store, note: Callable[[str], None], doing: str | None) -> Source | None:
     """None if somebody else took the store meanwhile."""
     from lighthousefs.engine.opening import open_store
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_Notes(note)])
     try:
-        return _here(open_store(store, read_only=not os.access(store.path, os.W_OK)))
+        return _here(open_store(store, read_only=not os.access(store.path, os.W_OK), doing=doing))
     except Damaged as error:
-        opened = open_store(store, read_only=True)
+        opened = open_store(store, read_only=True, doing=doing)
         note(f"{error}; the answer is of what came before")
         return _here(opened)
     except InUse:
@@ -316,7 +339,11 @@ def _here(opened: OpenStore) -> Iterator[Callable[..., Iterator[Row]]]:
     def answer(question: str, **arguments: Any) -> Iterator[Row]:
         handler = handlers[question]
         if isinstance(handler, Change):
-            yield handler.make(arguments, OWN_STORE, Caller(os.getpid(), os.getuid(), os.getgid()))
+            row = handler.make(arguments, OWN_STORE, Caller(os.getpid(), os.getuid(), os.getgid()))
+            if opened.engine.commit_is_due:
+                # What is not committed is kept in memory, and is to be done again after a crash.
+                opened.engine.commit()
+            yield row
             return
         if handler.first is not None:
             handler.first()

@@ -65,7 +65,7 @@ def test_a_second_process_is_refused_and_told_who_holds_it(tmp_path: Path) -> No
         assert holder.since is not None
         assert timedelta(0) <= datetime.now(UTC) - holder.since < timedelta(hours=1)
         text = json.loads((store.path / "lock").read_text())
-        assert set(text) == {"pid", "mount_point", "socket", "since"}
+        assert set(text) == {"pid", "mount_point", "socket", "since", "doing"}
         assert text["since"].endswith("Z")
         assert "T" in text["since"]
         with pytest.raises(Unusable) as refused:
@@ -146,7 +146,7 @@ def test_without_the_words_the_store_is_held_all_the_same(tmp_path: Path, monkey
 
 def test_a_holder_that_no_pid_is_known_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "LOCK_PAUSE_S", 0)
-    monkeypatch.setattr(module, "_pid_in_proc_locks", lambda _folder: None)
+    monkeypatch.setattr(module, "pid_in_proc_locks", lambda _folder: None)
     store = make(tmp_path / "s")
     with other_holder(store):
         (store.path / "lock").unlink()

@@ -18,7 +18,7 @@ from mounting import Mounted
 from users import ROOT, User, as_user
 
 from lighthousefs.control.client import Client
-from lighthousefs.control.problems import Answered
+from lighthousefs.control.problems import Answered, Problem
 from lighthousefs.domain import acl
 from lighthousefs.errors import Unusable
 
@@ -212,7 +212,7 @@ NONE = 999_999_999
 """No event."""
 
 
-def refusal(ask: Ask, question: str, *, of: str = "", **arguments: Any) -> tuple[str, str, str, int]:
+def refusal(ask: Ask, question: str, *, of: str = "", **arguments: Any) -> Problem:
     """All that is said in refusing; for a question about what was never there, as if it had been about `of`."""
     with pytest.raises(Answered) as refused:
         ask(question, **arguments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import mmap
 import os
 import select
@@ -15,68 +16,34 @@ import subprocess
 import sys
 import termios
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import trio
 from commandline import ENVIRONMENT, PROGRAM, Refuses, done, rows, run
 from difference import Tree, assert_same, assert_sound, tree_digest, tree_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mounting import Mounted
+from plain_trees import MIB, exported, plain_tree
 
 from lighthousefs.api import Project
 from lighthousefs.cli.import_ import stopping
 from lighthousefs.cli.main import main
-from lighthousefs.control.handlers import _AppendArguments
-from lighthousefs.domain.commands import Command, CreateDirectory, CreateFile, RemoveXattr, Unlink, Write, made_by
 from lighthousefs.engine.opening import create_store
-from lighthousefs.errors import LighthouseError, Unusable
-from lighthousefs.ids import ROOT_INO
+from lighthousefs.errors import Unusable
 from lighthousefs.layout import Layout
-from lighthousefs.transfer import walk
-from lighthousefs.transfer.bring import Bringing, survey
+from lighthousefs.transfer import descent
+from lighthousefs.transfer.bring import Bringing
+from lighthousefs.transfer.survey import survey
 from lighthousefs.transfer.take import Taking
 from lighthousefs.transfer.walk import Walk
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="owners and devices are root's to give")
-MIB = 1 << 20
 
 
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     return create_store(tmp_path / "store", uid=os.getuid(), gid=os.getgid()).path
-
-
-def plain_tree(root: Path) -> Path:
-    """One of each kind of thing."""
-    (root / "a" / "b").mkdir(parents=True)
-    (root / "a" / "f").write_bytes(b"hello")
-    os.link(root / "a" / "f", root / "g")
-    (root / "a" / "f").chmod(0o4750)
-    (root / "link").symlink_to("a/none")
-    os.mkfifo(root / "fifo", 0o640)
-    with (root / "hole").open("wb") as file:
-        file.seek(2 * MIB)
-        file.write(b"x" * 5000)
-        file.truncate(5 * MIB)
-    (root / "big").write_bytes(os.urandom(MIB) * 3 + b"end")
-    Path(os.fsdecode(os.fsencode(root) + b"/odd \xff\n-name")).write_bytes(b"")
-    os.setxattr(root / "a", "user.colour", b"blue\0")
-    os.utime(root / "a" / "f", ns=(10**18 + 1, 10**18 + 7))
-    os.utime(root / "a", ns=(10**18, 1_234_567_890_123_456_789))
-    os.utime(root / "link", ns=(5, 7), follow_symlinks=False)
-    if os.geteuid() == 0:
-        os.mknod(root / "null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
-        os.chown(root / "big", 1234, 4321)
-        (root / "big").chmod(0o2755)
-    return root
-
-
-def exported(target: Path, dest: Path, *more: str) -> Path:
-    done("export", target, dest, *more)
-    return dest
 
 
 def test_an_import_of_an_export_has_the_same_digest(store: Path, tmp_path: Path) -> None:
@@ -216,7 +183,9 @@ def test_run_again_it_makes_only_the_missing_changes(store: Path, tmp_path: Path
     with (source / "big").open("r+b") as file:
         file.seek(MIB + 5)
         file.write(b"!")
-    assert rows("import", store, source)[0]["correlation"] == "import-2"
+    told_again = run("import", store, source, "--json")
+    assert json.loads(told_again.stderr) == {"replacing": ["a/f", "big", "g"]}
+    assert json.loads(told_again.stdout)["correlation"] == "import-2"
     with Project.open(store) as project:
         written = list(project.events(first=newest + 1, types=["written"]))
         assert [(one.event.fields.offset, one.event.fields.length) for one in written] == [(0, 5), (MIB, MIB)]
@@ -292,7 +261,7 @@ def test_interrupted_between_batches_it_goes_on_from_there(store: Path, tmp_path
             check_stop()
 
         with pytest.raises(Unusable, match="SIGTERM"):
-            Bringing(walking, b"", advance=lambda _bytes: None, check_stop=check_both).run(set())
+            Bringing(walking, b"", advance=lambda _entries, _bytes: None, check_stop=check_both).run(set())
         part = project.node(b"big")[1]
         assert part is not None
         assert 0 < part.inode.size < 9 * MIB
@@ -318,14 +287,14 @@ def test_sockets_are_named_and_unreadable_files_stop_it_first(
     listening.close()
     (source / "s").unlink()
     (source / "secret").write_bytes(b"secret")
-    opening = walk.open_untouched
+    opening = descent.open_untouched
 
     def refused(whole: bytes, flags: int = 0) -> int:
         if whole.endswith(b"secret"):
             raise PermissionError(errno.EACCES, "Permission denied")
         return opening(whole, flags)
 
-    monkeypatch.setattr("lighthousefs.transfer.bring.open_untouched", refused)
+    monkeypatch.setattr("lighthousefs.transfer.compare.open_untouched", refused)
     newest = rows("status", store)[0]["last_event"]
     Refuses(capsys)("import", store, source, status=1, words="secret cannot be read: Permission denied")
     assert rows("status", store)[0]["last_event"] == newest
@@ -394,86 +363,6 @@ def test_without_the_rights_it_does_what_it_can_and_lists(reachable: Path) -> No
     assert stat.S_IMODE((out / "a" / "f").stat().st_mode) == 0o750
 
 
-# The API
-
-
-@pytest.fixture(params=["unmounted", "mounted"])
-def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    mounted = Mounted(tmp_path)
-    if request.param == "unmounted":
-        yield mounted.store
-        return
-    with mounted:
-        yield mounted.mount_point
-
-
-def test_append_is_whole_or_not_at_all_and_names_what_it_makes(target: Path) -> None:
-    with Project.open(target) as project:
-        before = project.node()[0]
-        commands: list[Command] = [
-            CreateDirectory(ROOT_INO, b"d", 0o755, 1, 2),
-            CreateFile(made_by(0), b"f", 0o644, 1, 2),
-            Write(made_by(1), 0, b"hello", False, 0),
-        ]
-        with pytest.raises(LighthouseError, match="No such file"):
-            project.append([*commands, Unlink(ROOT_INO, b"none")])
-        assert not list(project.events(first=before + 1, types=["file-created"]))
-        seqs = project.append(commands)
-        assert seqs == list(range(seqs[0], seqs[0] + 3))
-        _seq, node = project.node(b"d/f")
-        assert node is not None
-        assert project.contents(node.ino, seqs[-1], 0, 100) == [(0, b"hello")]
-        assert project.node(b"d/f", f"@{seqs[1] - 1}")[1] is None
-        assert project.append([CreateFile(ROOT_INO, b"g", 0o600, 1, 2)]) == [seqs[-1] + 1]
-        mine = [logged.seq for logged in project.events(first=seqs[0], agent=f"uid-{os.getuid()}")]
-        assert mine == [*seqs, seqs[-1] + 1]
-
-        async def gather() -> list[int]:
-            return [logged.seq async for logged in project.events(first=seqs[0])]
-
-        assert trio.run(gather)[:4] == mine
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        7,
-        ["CreateFile"],
-        ["Announce", [1]],
-        ["ReleaseInode", [5]],
-        ["Unlink", [2]],
-        ["Unlink", ["2", b"x"]],
-        ["Unlink", [1 << 70, b"x"]],
-        ["Unlink", [True, b"x"]],
-        ["Unlink", [-1, b"x"]],
-        ["Write", [2, 0, b"x", False, 0, [True]]],
-        ["CreateFile", [2, b"x", -1, 0, 0]],
-        ["CreateFile", [2, b"x", 0o644, 1 << 32, 0]],
-        ["CreateFile", [2, b"", 0o644, 0, 0]],
-        ["ChangeAttributes", [2, None, None, None, 1 << 64, None]],
-    ],
-    ids=repr,
-)
-def test_what_is_no_command_is_refused_at_the_door(store: Path, wrong: object) -> None:
-    with Project.open(store) as project:
-        before = project.node()[0]
-        with pytest.raises(LighthouseError):
-            list(project._ask("append", commands=[wrong]))
-        kinds = {logged.event.type for logged in project.events(first=before + 1)}
-        assert kinds <= {"agent-registered", "session-started"}
-
-
-def test_a_refusal_of_one_that_is_not_there(store: Path) -> None:
-    with Project.open(store) as project:
-        with pytest.raises(LighthouseError, match="No data"):
-            project.append([RemoveXattr(ROOT_INO, b"user.none")])
-        with pytest.raises(Unusable, match="no correlation"):
-            project.append([], correlation="import-9")
-        with pytest.raises(Unusable, match="no agent"):
-            list(project.events(agent="nobody"))
-        assert _AppendArguments.model_fields.keys() == {"commands", "correlation", "origin"}
-
-
 NAMES = st.sampled_from([b"a", b"b", b"\xff", b"-n", b"new\nline"])
 THINGS = st.lists(st.tuples(NAMES, NAMES, st.sampled_from("fdlhs"), st.integers(0, 3)), max_size=14)
 
@@ -518,7 +407,7 @@ def test_any_tree_comes_back(
             build(source, things)
             seq, top = project.node()
             walking = Walk(project, os.fsencode(source), seq, top)
-            bringing = Bringing(walking, b"", advance=lambda _bytes: None, check_stop=lambda: None)
+            bringing = Bringing(walking, b"", advance=lambda _entries, _bytes: None, check_stop=lambda: None)
             if survey(walking, lambda: None).blocked:
                 return
             bringing.run(set())
@@ -547,16 +436,3 @@ def test_the_bar_is_for_terminals_only(store: Path, tmp_path: Path) -> None:
     assert b"B/s" in os.read(screen, 65536)
     os.close(other)
     os.close(screen)
-
-
-def test_the_program_of_the_readme(target: Path) -> None:
-    text = (Path(__file__).parent.parent / "README.md").read_text()
-    lines = text.split("## In a program")[1].split("\n## ")[0].splitlines()
-    program = "\n".join(line[4:] for line in lines if line.startswith("    ") or not line)
-    assert "import sys" in program
-    assert len(program.strip().splitlines()) <= 20
-    command = [sys.executable, "-c", program, str(target)]
-    ended = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False)
-    assert (ended.returncode, ended.stderr) == (0, ""), ended
-    assert ended.stdout.splitlines()[-1] == "hello"
-    assert "written" in ended.stdout

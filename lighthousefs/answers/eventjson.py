@@ -10,9 +10,9 @@ renamed has also `new_path`, what was linked `source_path`.
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import uuid
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeAlias
 
@@ -27,15 +27,23 @@ _UUIDS = ("id", "causation")
 _HEX = ("digest", "store_id", "writer_id")
 _TIMES = ("time", "atime", "mtime")
 _HEADER = tuple(name for name in Event._fields if name != "fields")
+_IN_HEADER = frozenset(_HEADER)
 _MADE = ("file-created", "directory-created", "symlink-created", "node-created")
 _REMOVED = ("unlinked", "directory-removed")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+assert Event._fields[: len(_HEADER)] == _HEADER, "the header comes first"
 
 
 def rfc3339(ns: int) -> str:
     """Nanoseconds since 1970 UTC as RFC 3339 with all nine digits."""
     seconds, fraction = divmod(ns, 1_000_000_000)
-    return f"{_EPOCH + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%S}.{fraction:09d}Z"
+    return f"{_to_the_second(seconds)}.{fraction:09d}Z"
+
+
+@functools.lru_cache(maxsize=256)
+def _to_the_second(seconds: int) -> str:
+    """Kept, as it takes longer than all else of a line, and events come many a second."""
+    return f"{_EPOCH + timedelta(seconds=seconds):%Y-%m-%dT%H:%M:%S}"
 
 
 def text_fields(name: str, value: bytes) -> Row:
@@ -50,39 +58,37 @@ def text_fields(name: str, value: bytes) -> Row:
 def event_json(engine: Engine, logged: Logged) -> Row:
     """The whole event, with the paths it concerns as they were then."""
     row = header_json(engine, logged)
-    for name, value in logged.event.fields._asdict().items():
-        row.update(_fields(f"new_{name}" if name in _HEADER else name, value))
+    for name, value in zip(logged.event.fields._fields, logged.event.fields, strict=True):
+        _put(row, f"new_{name}" if name in _IN_HEADER else name, value)
     for name, path in paths(engine, logged).items():
         row.update(text_fields(name, path or b"."))
     return row
 
 
 def event_line(engine: Engine, logged: Logged) -> bytes:
-    """The event as a line of JSON, in ASCII whatever is in it; the same for ever."""
+    """The event as a line of JSON, in ASCII whatever is in it; the same for ever, or `LINES_VERSION` changes."""
     return json.dumps(event_json(engine, logged)).encode() + b"\n"
 
 
 def header_json(engine: Engine, logged: Logged) -> Row:
     """Who did it, when and on whose behalf."""
     row: Row = {"seq": logged.seq, "log_time": rfc3339(logged.log_time)}
-    for name in _HEADER:
-        row.update(_fields(name, getattr(logged.event, name)))
+    for name, value in zip(_HEADER, logged.event, strict=False):
+        _put(row, name, value)
     row["agent"] = engine.identities.agent_name(logged.event.agent)
     row["correlation"] = engine.identities.correlation_name(logged.event.correlation)
     return row
 
 
-def _fields(name: str, value: object) -> Iterator[tuple[str, Any]]:
-    if name in _TIMES and isinstance(value, int):
-        yield name, rfc3339(value)
-    elif not isinstance(value, bytes):
-        yield name, value
+def _put(row: Row, name: str, value: object) -> None:
+    if not isinstance(value, bytes):
+        row[name] = rfc3339(value) if name in _TIMES and isinstance(value, int) else value
     elif name in _UUIDS:
-        yield name, str(uuid.UUID(bytes=value))
+        row[name] = str(uuid.UUID(bytes=value))
     elif name in _HEX:
-        yield name, value.hex()
+        row[name] = value.hex()
     else:
-        yield from text_fields(name, value).items()
+        row.update(text_fields(name, value))
 
 
 def paths(engine: Engine, logged: Logged) -> dict[str, bytes]:

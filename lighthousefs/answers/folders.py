@@ -6,7 +6,6 @@ Answers are pages of bounded size, so that an asker may take his time between tw
 from __future__ import annotations
 
 import errno
-import itertools
 from collections.abc import Iterator
 
 from lighthousefs.answers.bounds import require_event, resolve
@@ -15,9 +14,12 @@ from lighthousefs.domain.state import Inode
 from lighthousefs.engine.engine import Engine
 from lighthousefs.errors import Refused, Unusable
 from lighthousefs.limits import WRITE_BYTES_MAX
-from lighthousefs.tables.moment import Moment
+from lighthousefs.tables.moment import Child, Moment
 
 CHILDREN_MAX = 256
+"""Names of a page."""
+_LIVE, _PAST = b"l", b"p"
+"""How a place in a listing begins: behind a cookie of what stands there still, or at a row of what has gone."""
 
 
 def node(engine: Engine, *, path: bytes, at: str | None = None) -> Row:
@@ -33,19 +35,40 @@ def node(engine: Engine, *, path: bytes, at: str | None = None) -> Row:
     return {"seq": seq, **_node(moment, ino, row)}
 
 
-def children(engine: Engine, *, ino: int, seq: int, after: int = 0) -> Iterator[Row | None]:
-    """At most CHILDREN_MAX names of a folder whose cookie is above `after`, each with its node."""
+def named(engine: Engine, *, ino: int, seq: int, names: list[bytes]) -> Iterator[Row | None]:
+    """Of `names` in a folder those that stood there at a moment, each with its node."""
     require_event(engine, seq)
     moment = engine.at(seq)
-    found = {}
-    for part in moment.children_in_slices(ino):
-        found.update(part)
-        yield None
-    for cookie in itertools.islice((cookie for cookie in sorted(found) if cookie > after), CHILDREN_MAX):
-        child = found[cookie]
+    for name in names:
+        entry = moment.entry(ino, name)
+        row = None if entry is None else moment.inode(entry.ino)
+        if entry is not None and row is not None:
+            yield {"name": name, **_node(moment, entry.ino, row)}
+
+
+def children(engine: Engine, *, ino: int, seq: int, after: bytes = b"") -> Iterator[Row | None]:
+    """A page of the names in a folder, each with its node; then a row that tells where the next page begins.
+
+    Pages of what stands there to this day come first, by `cookie`, then those of what has gone since, by event `until`
+    (else 0). What goes between two pages may so be in both: the last row tells up to which cookie a page of the first
+    kind is `complete`, and the newest event when it was read, `read_at`. `after` of it is empty at the end.
+    """
+    require_event(engine, seq)
+    moment = engine.at(seq)
+    read_at = engine.last_seq
+    told: list[tuple[Child, int]]
+    if after[:1] == _PAST:
+        told, start = moment.past_page(ino, after[1:], CHILDREN_MAX)
+        complete, following = 0, _PAST + start if start else b""
+    else:
+        live, complete = moment.live_page(ino, int.from_bytes(after[1:9], "big"), CHILDREN_MAX)
+        told = [(child, 0) for child in live]
+        following = _PAST if complete >= seq else _LIVE + complete.to_bytes(8, "big")
+    for child, until in told:
         row = moment.inode(child.ino)
         if row is not None:
-            yield {"name": child.name, "cookie": cookie, **_node(moment, child.ino, row)}
+            yield {"name": child.name, "cookie": child.cookie, "until": until, **_node(moment, child.ino, row)}
+    yield {"after": following, "complete": complete, "read_at": read_at}
 
 
 def contents(engine: Engine, *, ino: int, seq: int, offset: int, length: int) -> Iterator[Row | None]:

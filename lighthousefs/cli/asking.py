@@ -15,6 +15,6 @@ def ask(target: Target, question: str, **arguments: object) -> Iterator[Row]:
         yield from answer(question, **arguments)
 
 
-def project(target: Target) -> Project:
-    """The project of the target, opened. Raises the same."""
-    return Project(answering(target.store, target.mount, output.note))
+def project(target: Target, doing: str) -> Project:
+    """The project of the target, opened for what takes long, of which others are told. Raises the same."""
+    return Project(answering(target.store, target.mount, output.note, doing))

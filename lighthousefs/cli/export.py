@@ -44,12 +44,12 @@ def export(target: Path, dest: Path, path: str | None, at: str | None, as_json: 
     wanted = b"" if wanted == b"." else wanted
     plain = require_apart(dest, found.store)
     _require_free(plain, dest)
-    with project(found) as opened:
+    with project(found, doing="export") as opened:
         seq, node = opened.node(wanted, at or found.moment)
         if node is None:
             raise Unusable(f"nothing was at {os.fsdecode(wanted)} at event {seq}", "PATH is relative to the project")
         plain.mkdir(mode=0o700, exist_ok=True)
-        with output.progress(None) as advance:
+        with output.progress("writing", None) as advance:
             taking = Taking(opened, seq, os.fsencode(plain), advance)
             if node.inode.is_dir:
                 taking.folder(node)

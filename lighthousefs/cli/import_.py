@@ -21,9 +21,11 @@ from lighthousefs.errors import Unusable
 
 if TYPE_CHECKING:
     from lighthousefs.api import Node, Project
-    from lighthousefs.transfer.bring import Bringing, Survey
+    from lighthousefs.transfer.bring import Bringing
+    from lighthousefs.transfer.survey import Survey
 
 NAMED_MAX = 10
+SMALL_BYTES = 64 << 10
 
 
 @click.command(
@@ -43,7 +45,8 @@ Examples:
 def import_(target: Path, folder: Path, into: str | None, dry_run: bool, skip_unreadable: bool, as_json: bool) -> None:
     """Bring the folder DIR into the project: modes, owners, times, links, attributes, holes.
 
-    What the project has beside it stays. Run again, it makes the missing changes only, so it may be interrupted.
+    What the project has beside it stays; whose contents will be replaced is said before anything is written. Run again, it
+    makes the missing changes only, so it may be interrupted.
     """
     from lighthousefs.transfer.places import one_import_at_once, require_apart
 
@@ -52,7 +55,7 @@ def import_(target: Path, folder: Path, into: str | None, dry_run: bool, skip_un
     plain = require_apart(folder, found.store)
     if not plain.is_dir():
         raise Unusable(f"{folder} is {'no folder' if plain.exists() else 'not there'}", "DIR is a folder", status=2)
-    with stopping() as check_stop, one_import_at_once(found.store), project(found) as opened:
+    with stopping() as check_stop, one_import_at_once(found.store), project(found, doing="import") as opened:
         _run(
             opened,
             os.fsencode(plain),
@@ -73,25 +76,43 @@ def _run(
     skip_unreadable: bool,
     as_json: bool,
 ) -> None:
-    from lighthousefs.transfer.bring import Bringing, survey
+    from lighthousefs.transfer.bring import Bringing
+    from lighthousefs.transfer.survey import survey
     from lighthousefs.transfer.walk import Walk
 
     seq, top = opened.node(path)
     _require_folder(path, top)
-    told = survey(Walk(opened, source, seq, top, path), check_stop)
+    with output.progress("looking", None, "entries") as advance:
+        told = survey(Walk(opened, source, seq, top, path), check_stop, advance)
     _refuse_or_say(told, skip_unreadable)
     if dry_run:
         _tell(as_json, told, None)
         return
+    _say_what_goes(as_json, told)
     if top is None:
         top = _make_folders(opened, path)
         seq, top = opened.node(path)
-    with output.progress(told.size) as advance:
+    with _progress(told) as advance:
         bringing = Bringing(Walk(opened, source, seq, top, path), source, advance=advance, check_stop=check_stop)
         bringing.run({lost for lost, _why in told.unreadable})
     for changed in bringing.changed:
         output.note(f"{os.fsdecode(changed)} changed while it was read: run this again")
+    for lost, why in bringing.lost:
+        output.note(f"{os.fsdecode(lost)} could not be read any more: {why}")
     _tell(as_json, told, bringing)
+    if bringing.lost:
+        raise Unusable(f"{counted(len(bringing.lost), 'path')} could not be brought", "run this again")
+
+
+@contextmanager
+def _progress(told: Survey) -> Iterator[Callable[[int, int], object]]:
+    """Counts what takes the time: bytes, or the entries of a tree of small files."""
+    if told.size >= told.entries * SMALL_BYTES:
+        with output.progress("bringing", told.size) as advance:
+            yield lambda _entries, size: advance(size)
+    else:
+        with output.progress("bringing", told.entries, "entries") as advance:
+            yield lambda entries, _size: advance(entries)
 
 
 def _require_folder(path: bytes, top: Node | None) -> None:
@@ -131,12 +152,25 @@ def _refuse_or_say(told: Survey, skip_unreadable: bool) -> None:
         output.note(f"skipped, a socket: {os.fsdecode(path)}")
 
 
+def _say_what_goes(as_json: bool, told: Survey) -> None:
+    if not told.replaced:
+        return
+    if as_json:
+        output.json_note("replacing", _names(told))
+    else:
+        output.line(f"replacing {named(told.replaced)}")
+    output.flush()
+
+
+def _names(told: Survey) -> list[str]:
+    return [path.decode(errors="backslashreplace") for path in told.replaced]
+
+
 def _tell(as_json: bool, told: Survey, bringing: Bringing | None) -> None:
     correlation = None if bringing is None else bringing.correlation
     events = 0 if bringing is None else bringing.events
     if as_json:
-        names = [path.decode(errors="backslashreplace") for path in told.replaced]
-        line = {"entries": told.entries, "bytes": told.size, "replaced": names}
+        line = {"entries": told.entries, "bytes": told.size, "replaced": _names(told)}
         output.json_line({**line, "events": events, "correlation": correlation})
         return
     if bringing is None:

@@ -108,14 +108,18 @@ def size(amount: int) -> str:
 
 
 @contextmanager
-def progress(total_bytes: int | None) -> Iterator[Callable[[int], object]]:
-    """A bar with rate and time left on stderr, if that is a terminal; gives what is told of each further amount of bytes."""
+def progress(what: str, total: int | None, unit: str = "B") -> Iterator[Callable[[int], object]]:
+    """A bar with rate and, if the total is known, time left on stderr, if that is a terminal; gives what is told of each
+    further amount. Any other unit than bytes is a word behind its number."""
     if not sys.stderr.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
-        yield lambda _bytes: None
+        yield lambda _amount: None
         return
     from tqdm import tqdm
 
-    with tqdm(total=total_bytes, unit="B", unit_scale=True, unit_divisor=1024, file=sys.stderr, leave=False) as bar:
+    divisor, unit = (1024, unit) if unit == "B" else (1000, f" {unit}")
+    with tqdm(
+        desc=what, total=total, unit=unit, unit_scale=True, unit_divisor=divisor, file=sys.stderr, leave=False
+    ) as bar:
         yield bar.update
 
 

@@ -16,6 +16,7 @@ from lighthousefs.control.interface import Caller
 from lighthousefs.domain import commands as c
 from lighthousefs.domain.events import Mode, Number, Uid
 from lighthousefs.engine.engine import Engine
+from lighthousefs.engine.unfinished import version_so_far
 from lighthousefs.errors import Unusable
 
 COMMANDS_MAX = 1024
@@ -105,6 +106,7 @@ def append(
     """
     wanted = [from_wire(number, message) for number, message in enumerate(commands)]
     author = engine.author(caller.uid, caller.gid, caller.pid)
+    wanted = [_whole_version(engine, author.session, wanted, number) for number in range(len(wanted))]
     identities = engine.identities
     first = engine.last_seq + 1
     if origin is None:
@@ -126,3 +128,16 @@ def append(
         "first": first,
         "last": engine.last_seq,
     }
+
+
+def _whole_version(engine: Engine, session: int, wanted: Sequence[c.Command], number: int) -> c.Command:
+    """The command; a version's end also ends what the same session began before, when its writer was killed."""
+    command = wanted[number]
+    if not isinstance(command, c.CloseVersion) or command.ino < 0:
+        return command
+    since = engine.state.written_since(command.ino, session)
+    if since is None or 0 <= command.first <= since:
+        return command
+    first, written = version_so_far(engine, command.ino, session, since)
+    coming = sum(len(one.data) for one in wanted[:number] if isinstance(one, c.Write) and one.ino == command.ino)
+    return command._replace(first=first, written=written + coming)

@@ -21,6 +21,8 @@ from lighthousefs.errors import Unusable
 from lighthousefs.limits import SESSION_MAX
 
 _Ino = Annotated[int, Field(ge=1, le=limits.INO_MAX)]
+_PLACE_BYTES_MAX = 512
+"""Of where a page of a listing begins: a key of the tables, with a name in it."""
 _Seq = Annotated[int, Field(ge=1, le=limits.SEQ_MAX)]
 
 
@@ -59,7 +61,13 @@ class _NodeArguments(_Arguments):
 class _ChildrenArguments(_Arguments):
     ino: _Ino
     seq: _Seq
-    after: Annotated[int, Field(ge=0)] = 0
+    after: Annotated[bytes, Field(max_length=_PLACE_BYTES_MAX)] = b""
+
+
+class _NamedArguments(_Arguments):
+    ino: _Ino
+    seq: _Seq
+    names: Annotated[list[bytes], Field(max_length=folders.CHILDREN_MAX)]
 
 
 class _ContentsArguments(_Arguments):
@@ -150,6 +158,10 @@ def _project_handlers(
         _require_all(asker)
         return folders.children(engine, **_checked(_ChildrenArguments, arguments).model_dump())
 
+    def named(arguments: dict[str, Any], asker: Asker) -> Answer:
+        _require_all(asker)
+        return folders.named(engine, **_checked(_NamedArguments, arguments).model_dump())
+
     def contents(arguments: dict[str, Any], asker: Asker) -> Answer:
         _require_all(asker)
         return folders.contents(engine, **_checked(_ContentsArguments, arguments).model_dump())
@@ -169,6 +181,7 @@ def _project_handlers(
     return {
         "node": Handler(node),
         "children": Handler(children),
+        "named": Handler(named),
         "contents": Handler(contents),
         "events": Handler(events),
         "append": Change(append, settled),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
 from lighthousefs.errors import (
+    BatchRefused,
     Damaged,
     DiskFull,
     FormatError,
@@ -19,12 +21,18 @@ from lighthousefs.errors import (
 
 
 class Problem(NamedTuple):
-    """`error` is the kind in one word, `hint` the way out (may be empty), `status` the exit status."""
+    """`error` is the kind in one word, `hint` the way out (may be empty), `status` the exit status.
+
+    Of a refused batch `command` is which of its commands (from 0) was refused, and `cause` why, without the words of the
+    store, which knows nodes by number.
+    """
 
     error: str
     message: str
     hint: str
     status: int
+    command: int | None = None
+    cause: str = ""
 
     def as_json(self) -> dict[str, str]:
         return {"error": self.error, "message": self.message, "hint": self.hint}
@@ -61,6 +69,8 @@ def describe(error: LighthouseError) -> Problem:
         return Problem("usage" if error.status == 2 else "unusable", str(error), error.hint, error.status)
     if isinstance(error, Damaged) and (hint := _way_out_of(error)) is not None:
         return Problem("damaged", str(error), hint, 1)
+    if isinstance(error, BatchRefused):
+        return Problem("refused", str(error), "", 1, error.number, os.strerror(error.errno))
     for kind, name, hint in _KINDS:
         if isinstance(error, kind):
             return Problem(name, str(error), hint, 1)
@@ -79,6 +89,10 @@ def _way_out_of(error: Damaged) -> str | None:
 def from_message(message: dict[str, Any]) -> Problem:
     """The problem in an answer's `error`. Raises ValueError if it is none."""
     try:
-        return Problem(str(message["error"]), str(message["message"]), str(message["hint"]), int(message["status"]))
+        texts = str(message["error"]), str(message["message"]), str(message["hint"])
+        command = message.get("command")
+        return Problem(
+            *texts, int(message["status"]), None if command is None else int(command), str(message.get("cause", ""))
+        )
     except (KeyError, TypeError) as error:
         raise ValueError(f"no error as it should be: {message!r}") from error

@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import struct
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -92,6 +93,10 @@ def _listen(path: Path, admission: Admission) -> socket.socket:
     return listener
 
 
+questions: Counter[str] = Counter()
+"""How many of each were asked since the process began."""
+
+
 class _Connections:
     """All clients of one server."""
 
@@ -164,6 +169,7 @@ class _Connections:
         try:
             ask, arguments = protocol.parse_request(message, self._handlers)
             handler = self._handlers[ask]
+            questions[ask] += 1
             if isinstance(handler, Change):
                 # Whole before anything is awaited.
                 row = handler.make(arguments, asker, client.caller())

@@ -25,6 +25,7 @@ from lighthousefs.config import Config, in_force
 from lighthousefs.control.admission import Admission
 from lighthousefs.control.handlers import make_handlers
 from lighthousefs.control.leftovers import clear_away
+from lighthousefs.control.server import questions
 from lighthousefs.control.server import serve as serve_control
 from lighthousefs.daemon.durability import Durability
 from lighthousefs.domain.events import Mounted, Unmounted
@@ -45,6 +46,11 @@ from lighthousefs.views.readme import readme
 
 _log = logging.getLogger(__name__)
 _HEALTH_BYTES_STEP = 8192
+_QUIET_SECONDS = 1.0
+_AWAY_SECONDS, _BUSY_SECONDS = 0.001, 0.5
+"""How long work that nobody waits for is left alone after each slice, besides as long as that took when it was quiet for a
+while, and when it was not."""
+_FULL_RUNS_EVERY_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,11 @@ def serve(
         _Daemon(options, opened, control_socket).run(ready, stopping)
     finally:
         opened.close()
+
+
+def _asked() -> int:
+    """Requests of the kernel and questions of commands so far."""
+    return requests.total() + questions.total()
 
 
 class _Daemon:
@@ -157,6 +168,7 @@ class _Daemon:
             nursery.start_soon(self._wait_for_signal)
             nursery.start_soon(self._durability.run)
             nursery.start_soon(self._end_retries)
+            nursery.start_soon(self._size_full_runs)
             nursery.start_soon(self._invalidation.run)
             open_to_others = self._options.mount_point if self._options.allow_other else None
             bounds = self._options.config.bounds
@@ -175,6 +187,25 @@ class _Daemon:
                 self._tree.live.retries.end()
             except LighthouseError as error:
                 _log.warning("a file without a name stays until the next start: %s", error)
+
+    async def _size_full_runs(self) -> None:
+        """What `ls -l` of `events/` will ask for, in half of the time while nobody asks for anything, else one slice in a
+        while."""
+        asked, asked_at = _asked(), trio.current_time()
+        while True:
+            began = trio.current_time()
+            try:
+                for _pause in self._tree.synthetic.size_full_runs():
+                    now = trio.current_time()
+                    if _asked() != asked:
+                        asked, asked_at = _asked(), now
+                    # A line with a very long path takes longer than a slice.
+                    await trio.sleep(_AWAY_SECONDS + now - began if now - asked_at > _QUIET_SECONDS else _BUSY_SECONDS)
+                    began = trio.current_time()
+            except LighthouseError as error:
+                _log.error("sizes of events/ cannot be told: %s", error)
+                return
+            await trio.sleep(_FULL_RUNS_EVERY_SECONDS)
 
     async def _settle(self, first: int, last: int) -> None:
         """The kernel has seen nothing of these events."""

@@ -49,6 +49,7 @@ from lighthousefs.storage.journal import Journal
 from lighthousefs.storage.scan import Group, Scan
 from lighthousefs.tables.contents import pieces as contents_pieces
 from lighthousefs.tables.moment import Moment
+from lighthousefs.tables.schema import Table
 from lighthousefs.tables.state import TableState
 
 _log = logging.getLogger(__name__)
@@ -386,6 +387,20 @@ class Engine:
         self._index_full = None
         self._dirty = 0
         self._adapt(events, time.monotonic() - began)
+
+    def remember(self, name: bytes, value: bytes) -> None:
+        """Keep a local row, which is committed with the next events. A store that takes no changes keeps none."""
+        if self.trouble is not None:
+            return
+        try:
+            self.environment.put(Table.META, name, value)
+        except StorageError:
+            # It spoilt all that is not committed.
+            self._replay_live()
+
+    def remembered(self, name: bytes) -> bytes | None:
+        """A local row that was kept, by this process or an earlier one; none survives a new index."""
+        return self.environment.get(Table.META, name)
 
     def _flush(self) -> None:
         """Write into the tables what is kept beside them."""

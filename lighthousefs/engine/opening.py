@@ -30,6 +30,7 @@ from lighthousefs.domain.events import (
 from lighthousefs.engine.engine import Engine, replay
 from lighthousefs.engine.identity import SYSTEM_AGENT, author_of
 from lighthousefs.engine.rebuild import rebuild_index
+from lighthousefs.engine.unfinished import version_so_far
 from lighthousefs.errors import Damaged, IndexDamaged
 from lighthousefs.ids import ROOT_INO
 from lighthousefs.log.clock import LogClock
@@ -41,12 +42,10 @@ from lighthousefs.storage.record import KINDS
 from lighthousefs.storage.scan import Scan, TornTail, cut
 from lighthousefs.storage.store import Known, Lock, Store
 from lighthousefs.tables.rows import SEQ
-from lighthousefs.tables.schema import INDEX_LAYOUT, INO_KEY, INO_SEQ_KEY, OPEN_WRITE_KEY, Table, ino_seq_key
-from lighthousefs.tables.state import TYPE_CODES, TableState
+from lighthousefs.tables.schema import INDEX_LAYOUT, INO_KEY, OPEN_WRITE_KEY, Table
+from lighthousefs.tables.state import TableState
 
 _log = logging.getLogger(__name__)
-_FILE_CREATED = TYPE_CODES["file-created"]
-_WRITTEN = TYPE_CODES["written"]
 _PLAIN = 0
 _NOT_WHAT_WAS_WRITTEN = (
     IndexDamaged,
@@ -110,15 +109,17 @@ def open_store(
     read_only: bool = False,
     mount_point: Path | None = None,
     control_socket: Path | None = None,
+    doing: str | None = None,
     owner: tuple[int, int] = (0, 0),
     clock: Callable[[int], LogClock] = LogClock,
 ) -> OpenStore:
     """Take the store's lock, recover it, and open it for changes, or for reading only.
 
-    `clock` makes the log's clock from the newest log time. Raises Unusable if another process holds the store, Damaged if
-    it may not be changed because stored bytes are not what was written, FormatError for what this version does not know.
+    `doing` is told to those who are refused meanwhile; `clock` makes the log's clock from the newest log time. Raises
+    Unusable if another process holds the store, Damaged if it may not be changed because stored bytes are not what was
+    written, FormatError for what this version does not know.
     """
-    lock = store.lock(mount_point=mount_point, socket=control_socket)
+    lock = store.lock(mount_point=mount_point, socket=control_socket, doing=doing)
     scratch: Path | None = None
     damage: Damaged | None = None
     is_copy = store.was_copied()
@@ -299,28 +300,10 @@ def _finish(engine: Engine, replayed: int, torn: TornTail | None) -> None:
     for ino, session_number, first in open_writes:
         session = engine.identities.sessions[session_number]
         author = author_of(session, pid=0)._replace(causation=recovered.event.id)
-        first, written = _version_so_far(engine, ino, session_number, first)
+        first, written = version_so_far(engine, ino, session_number, first)
         engine.submit(CloseVersion(ino, first, written, "recovery"), author)
     for ino in held:
         engine.submit(ReleaseInode(ino), SYSTEM._replace(causation=recovered.event.id))
-
-
-def _version_so_far(engine: Engine, ino: int, session: int, first: int) -> tuple[int, int]:
-    """Where a version that was never closed began (the file's making counts), and the bytes written in it."""
-    written = 0
-    for key, value in engine.environment.scan(Table.BY_INODE, ino_seq_key(ino, 0)):
-        _branch, key_ino, seq = INO_SEQ_KEY.unpack(key)
-        if key_ino != ino:
-            break
-        if value[0] == _FILE_CREATED and seq < first:
-            made = engine.log.get(seq)
-            if made is not None and made.event.session == session and seq + 1 == first:
-                first = seq
-        if value[0] == _WRITTEN and seq >= first:
-            change = engine.log.get(seq)
-            if change is not None and change.event.session == session:
-                written += change.event.fields.length
-    return first, written
 
 
 def _read_only_reason(damage: Damaged | None) -> str:

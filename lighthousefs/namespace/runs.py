@@ -1,18 +1,23 @@
 """`events/`: the log as JSON Lines, in runs of 10,000 events.
 
 A line never changes, so of every run it is enough to know where its blocks of 250 lines end; the text of as many blocks
-as one run has is kept. A block takes about 25 ms to write, which is done in slices, before a size is told or a byte read.
+as one run has is kept. A block takes about 15 ms to write, which is done in slices, before a size is told or a byte read.
+
+Where the blocks of a full run end is written down beside the tables, and found out when nobody asks (`size_full_runs`): so
+a listing with sizes reads a row a run. Whoever writes a block anew holds it against that; a row that lies is thrown away.
 """
 
 from __future__ import annotations
 
 import errno
+import logging
 import stat
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from time import perf_counter
 
+import msgpack
 from blake3 import blake3
 
 from lighthousefs.domain.state import Inode
@@ -22,11 +27,14 @@ from lighthousefs.log.eventlog import Logged
 from lighthousefs.namespace.found import Caller, Found, refuse, synthetic_row
 from lighthousefs.namespace.items import FolderItem, Item, Owner, Reading, for_auditors
 from lighthousefs.namespace.nodes import computed
-from lighthousefs.views.runs import EVENTS_A_RUN, first_of, run_name, run_of
+from lighthousefs.views.runs import EVENTS_A_RUN, LINES_VERSION, first_of, run_name, run_of
+
+_log = logging.getLogger(__name__)
 
 EVENTS = computed(b"events")
 BLOCK_EVENTS = 250
-BLOCKS_KEPT_MAX = EVENTS_A_RUN // BLOCK_EVENTS
+BLOCKS_A_RUN = EVENTS_A_RUN // BLOCK_EVENTS
+BLOCKS_KEPT_MAX = BLOCKS_A_RUN
 SLICE_SECONDS = 0.004
 NEWEST = b"newest"
 
@@ -72,6 +80,17 @@ class Blocks:
                 pause_at = perf_counter() + SLICE_SECONDS
         yield block
 
+    def length(self, first: int, last: int) -> Iterator[int | None]:
+        """How long the lines of events `first` to `last` are: pauses (None), then the bytes. Nothing of them is kept."""
+        total = 0
+        pause_at = perf_counter() + SLICE_SECONDS
+        for logged in self._engine.log.events(first, last):
+            total += len(self._line(logged))
+            if perf_counter() > pause_at:
+                yield None
+                pause_at = perf_counter() + SLICE_SECONDS
+        yield total
+
 
 class Run:
     """How far a run is written, in lines and bytes. Grows until it is full."""
@@ -82,6 +101,21 @@ class Run:
         self.first = first
         self.last = 0
         self._ends: list[int] = []
+        self._row = b"lines/%d" % first
+        self._recall()
+
+    def _recall(self) -> None:
+        """Take what was written down of a full run: the version of the lines, and where its blocks end."""
+        value = self._engine.remembered(self._row)
+        if value is None:
+            return
+        version, ends = msgpack.unpackb(value)
+        if version == LINES_VERSION and len(ends) == BLOCKS_A_RUN and self.end == self.first + EVENTS_A_RUN - 1:
+            self.last, self._ends = self.end, ends
+
+    def _write_down(self) -> None:
+        if self.is_full:
+            self._engine.remember(self._row, msgpack.packb([LINES_VERSION, self._ends]))
 
     @property
     def end(self) -> int:
@@ -100,18 +134,38 @@ class Run:
         """Write what came since the last time; pauses."""
         end = self.end
         while self.last < end:
-            number = max(self.last + 1 - self.first, 0) // BLOCK_EVENTS
+            number, first = self._block_of(max(self.last + 1, self.first))
             block = None
-            first = self.first + number * BLOCK_EVENTS
             for block in self._blocks.written(first, min(first + BLOCK_EVENTS - 1, end)):
                 if block is None:
                     yield
             assert block is not None
-            # Somebody else may have come further in the pauses.
-            if block.next_seq > self.last + 1:
-                before = self._ends[number - 1] if number else 0
-                self._ends[number:] = [before + len(block.text)]
-                self.last = block.next_seq - 1
+            self._measured(number, len(block.text), block.next_seq - 1)
+
+    def measure_apart(self) -> Iterator[None]:
+        """The same of a run that nobody reads: the texts that are kept stay those of others."""
+        end = self.end
+        while self.last < end:
+            number, first = self._block_of(max(self.last + 1, self.first))
+            last = min(first + BLOCK_EVENTS - 1, end)
+            for length in self._blocks.length(first, last):
+                if length is None:
+                    yield
+                else:
+                    self._measured(number, length, last)
+
+    def _block_of(self, seq: int) -> tuple[int, int]:
+        """The number of the block that an event is in, and its first event."""
+        number = (seq - self.first) // BLOCK_EVENTS
+        return number, self.first + number * BLOCK_EVENTS
+
+    def _measured(self, number: int, length: int, last: int) -> None:
+        # Somebody else may have come further in the pauses.
+        if last <= self.last:
+            return
+        self._ends[number:] = [(self._ends[number - 1] if number else 0) + length]
+        self.last = last
+        self._write_down()
 
     def read(self, offset: int, length: int) -> Iterator[bytes | None]:
         """Pauses (None), then bytes, in parts; only of what is measured."""
@@ -125,9 +179,18 @@ class Run:
                     yield None
             assert block is not None
             before = self._ends[number - 1] if number else 0
+            if self.is_full and len(block.text) != self._ends[number] - before:
+                yield from self._measure_anew()
+                end = min(end, self.size)
+                continue
             part = bytes(block.text[offset - before : end - before])
             yield part
             offset += len(part)
+
+    def _measure_anew(self) -> Iterator[None]:
+        _log.error("the size that was kept of run %d of events/ is wrong: it is measured anew", self.first)
+        self.last, self._ends = 0, []
+        yield from self.measure()
 
 
 class RunReading(Reading):
@@ -159,39 +222,39 @@ class RunFile(Item):
         super().__init__(node, owner)
         self._auditors = auditors
         self._engine = engine
-        self._run = run
+        self.run = run
         self._digest: tuple[int, bytes] | None = None
 
     @property
     def fixed(self) -> bool:  # type: ignore[override]
-        return self._run.is_full
+        return self.run.is_full
 
     def prepare(self) -> Iterator[None]:
-        return self._run.measure()
+        return self.run.measure()
 
     def found(self, caller: Caller | None) -> Found:
         # Also of a full one: who may keep an answer for ever keeps one from before it was full.
         return Found(self.node, self.row(caller), fixed=False)
 
     def row(self, caller: Caller | None) -> Inode:
-        logged = self._engine.log.get(self._run.last or self._run.first)
+        logged = self._engine.log.get(self.run.last or self.run.first)
         time = self.owner.time if logged is None else logged.log_time
         owner = self.owner
-        row = synthetic_row(stat.S_IFREG | 0o444, size=self._run.size, time=time, uid=owner.uid, gid=owner.gid)
+        row = synthetic_row(stat.S_IFREG | 0o444, size=self.run.size, time=time, uid=owner.uid, gid=owner.gid)
         return for_auditors(row, self._auditors)
 
     def open(self, caller: Caller | None) -> Reading:
-        return RunReading(self._run)
+        return RunReading(self.run)
 
     def shown(self) -> int | None:
-        return self._run.last or None
+        return self.run.last or None
 
     def prepare_digest(self) -> Iterator[None]:
-        yield from self._run.measure()
-        last, size = self._run.last, self._run.size
+        yield from self.run.measure()
+        last, size = self.run.last, self.run.size
         if self._digest is None or self._digest[0] != last:
             hasher = blake3()
-            for part in self._run.read(0, size):
+            for part in self.run.read(0, size):
                 if part is None:
                     yield
                 else:
@@ -228,6 +291,7 @@ class EventsFolder(FolderItem):
         self._blocks = Blocks(engine, line)
         self._newest = NewestLink(owner, engine)
         self._files: dict[int, RunFile] = {}
+        self._sized = 0
 
     def row(self, caller: Caller | None) -> Inode:
         return for_auditors(super().row(caller), self._auditors)
@@ -239,15 +303,21 @@ class EventsFolder(FolderItem):
         if name == NEWEST:
             return self._newest
         first = first_of(name)
-        if first is None or first > self._engine.last_seq:
-            return None
+        return None if first is None or first > self._engine.last_seq else self._file(first)
+
+    def _file(self, first: int) -> RunFile:
         file = self._files.get(first)
         if file is None:
+            node = computed(b"events/" + run_name(first))
             run = Run(self._engine, self._blocks, first)
-            file = self._files[first] = RunFile(
-                computed(b"events/" + name), self.owner, self._auditors, self._engine, run
-            )
+            file = self._files[first] = RunFile(node, self.owner, self._auditors, self._engine, run)
         return file
+
+    def size_full_runs(self) -> Iterator[None]:
+        """Find out how long full runs are of which that is not known, in slices; pauses. What it came to, it knows."""
+        while self._sized + EVENTS_A_RUN <= self._engine.last_seq:
+            yield from self._file(self._sized + 1).run.measure_apart()
+            self._sized += EVENTS_A_RUN
 
     def by_tag(self, is_it: Callable[[int], bool]) -> RunFile:
         """The run whose node `is_it`, which an earlier process gave out. Raises Refused (EBADF) if there is none."""

@@ -116,6 +116,10 @@ class SyntheticTree:
             return item.prepare_digest() if is_hash(name) else item.prepare()
         return iter(())
 
+    def size_full_runs(self) -> Iterator[None]:
+        """Work that somebody may ask for later, in slices."""
+        return self._events.size_full_runs()
+
     # Looking
 
     def find(self, node: int, caller: Caller | None = None) -> Found:

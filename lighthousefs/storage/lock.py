@@ -32,12 +32,16 @@ _NO_TEXT = (errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds a store's lock. `pid` is None for a process that cannot be seen from here (another container)."""
+    """Who holds a store's lock. `pid` is None for a process that cannot be seen from here (another container).
+
+    `doing` names what it does where that takes long, and it answers nobody meanwhile: an import, an export.
+    """
 
     pid: int | None
     mount_point: Path | None
     socket: Path | None
     since: datetime | None
+    doing: str | None = None
 
 
 class Lock:
@@ -77,8 +81,8 @@ class Lock:
         self.release()
 
 
-def take(folder: Path, *, mount_point: Path | None, socket: Path | None) -> Lock:
-    """Takes the lock for this process, and tells in the file where it will be mounted and asked.
+def take(folder: Path, *, mount_point: Path | None, socket: Path | None, doing: str | None = None) -> Lock:
+    """Takes the lock for this process, and tells in the file where it will be mounted and asked, and what it is `doing`.
 
     On a read-only or a full disk the lock is taken and nobody is told. Raises Unusable when another process holds it,
     or without the rights to.
@@ -87,9 +91,9 @@ def take(folder: Path, *, mount_point: Path | None, socket: Path | None) -> Lock
         descriptor = _open_folder(folder)
         try:
             if not _taken(descriptor):
-                raise _in_use(folder, holder_of(folder))
+                raise in_use(folder, holder_of(folder))
             words_left = _has_words(folder)
-            text = _tell(folder, Holder(os.getpid(), mount_point, socket, datetime.now(UTC)))
+            text = _tell(folder, Holder(os.getpid(), mount_point, socket, datetime.now(UTC), doing))
             return Lock(descriptor, text, words_left=words_left)
         except BaseException:
             os.close(descriptor)
@@ -115,7 +119,7 @@ def holder_of(folder: Path) -> Holder | None:
             if holder is not None and _lives(holder.pid):
                 return holder
             time.sleep(LOCK_PAUSE_S)
-        return Holder(_pid_in_proc_locks(os.fstat(descriptor)), None, None, None)
+        return Holder(pid_in_proc_locks(os.fstat(descriptor)), None, None, None)
     finally:
         os.close(descriptor)
 
@@ -161,7 +165,7 @@ def _lives(pid: int | None) -> bool:
     return Path("/proc", str(pid)).exists()
 
 
-def _pid_in_proc_locks(folder: os.stat_result) -> int | None:
+def pid_in_proc_locks(folder: os.stat_result) -> int | None:
     """Who has the folder locked by /proc/locks (proc(5)): "1: FLOCK ADVISORY WRITE PID MAJOR:MINOR:INODE 0 EOF"."""
     place = f"{os.major(folder.st_dev):02x}:{os.minor(folder.st_dev):02x}:{folder.st_ino}"
     with contextlib.suppress(OSError):
@@ -205,16 +209,22 @@ def _told(folder: Path) -> Holder | None:
         mount_point, socket = (
             None if fields[name] is None else Path(fields[name]) for name in ("mount_point", "socket")
         )
-        return Holder(int(fields["pid"]), mount_point, socket, datetime.fromisoformat(fields["since"]))
-    except (OSError, ValueError, KeyError, TypeError):
+        doing = fields.get("doing")
+        since = datetime.fromisoformat(fields["since"])
+        return Holder(int(fields["pid"]), mount_point, socket, since, None if doing is None else str(doing))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def _in_use(folder: Path, holder: Holder | None) -> InUse:
+def in_use(folder: Path, holder: Holder | None) -> InUse:
+    """What to tell of a store that somebody else has."""
     if holder is None:
         # It went while it was looked for.
         return InUse(f"{folder} was in use a moment ago", "try again")
     who = "a process that cannot be named" if holder.pid is None else f"pid {holder.pid}"
+    if holder.doing is not None:
+        hint = "try again when it has ended; a mounted store answers meanwhile too"
+        return InUse(f"{folder} is in use by {who}: an {holder.doing}", hint)
     if holder.mount_point is None:
         return InUse(f"{folder} is in use by {who}", "try again when it has ended")
     return InUse(

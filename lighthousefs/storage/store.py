@@ -31,9 +31,9 @@ from lighthousefs.errors import Damaged, DiskFull, FormatError, StorageError, Un
 from lighthousefs.limits import SEGMENT_BYTES
 from lighthousefs.mountinfo import Mount, mount_of, mounts, without_links
 from lighthousefs.shell import quoted
-from lighthousefs.storage.lock import LOCK_TEXT, Holder, Lock, holder_of, take, way_out
+from lighthousefs.storage.lock import LOCK_TEXT, Holder, Lock, holder_of, in_use, take, way_out
 
-__all__ = ["FORMAT", "Holder", "Known", "Lock", "Store", "StoreFile"]
+__all__ = ["FORMAT", "Holder", "Known", "Lock", "Store", "StoreFile", "in_use"]
 
 FORMAT = 1
 ID_BYTES = 16
@@ -200,17 +200,17 @@ class Store:
             # Never DiskFull, after which nothing has happened: the new file is there, for how long is not known.
             raise StorageError(f"{place} is replaced, but may not stay so: {error.strerror}") from error
 
-    def lock(self, *, mount_point: Path | None = None, socket: Path | None = None) -> Lock:
+    def lock(self, *, mount_point: Path | None = None, socket: Path | None = None, doing: str | None = None) -> Lock:
         """Takes the right to change the store, for this process; `store.json` is read anew under it.
 
-        Where it will be mounted and where its control socket will be are told to those who are refused. On a
-        read-only disk the lock is taken and nobody is told. Raises Unusable when another process holds it, without
+        Where it will be mounted, where its control socket will be and what it is `doing` are told to those who are
+        refused. On a read-only disk the lock is taken and nobody is told. Raises Unusable when another process holds it, without
         the rights to, or for a mount of a store on NFS or FUSE; what `open` raises, if the store changed since.
         """
         assert not self._is_locked(), "one lock a store"
         if mount_point is not None:
             _refuse_file_system(self.path, mount_of(self.path))
-        lock = take(self.path, mount_point=mount_point, socket=socket)
+        lock = take(self.path, mount_point=mount_point, socket=socket, doing=doing)
         try:
             self.contents = _read_store_json(self.path, self.known)
         except BaseException:

@@ -102,38 +102,48 @@ class Moment:
         yield from self._past_slices(parent)
 
     def _live_slices(self, parent: int) -> Iterator[dict[int, Child]]:
-        prefix = ino_key(parent)
         after = 0
-        while True:
-            found: dict[int, Child] = {}
-            rows = 0
-            for key, value in self.kv.scan(Table.ENTRIES_BY_COOKIE, ino_seq_key(parent, after + 1)):
-                if not key.startswith(prefix) or (cookie := INO_SEQ_KEY.unpack(key)[2]) > self.seq:
-                    break
-                after = cookie
-                since, ino = COOKIE.unpack_from(value)
-                if since <= self.seq:
-                    found[cookie] = Child(value[COOKIE.size :], ino, cookie)
-                rows += 1
-                if rows == SLICE_ROWS:
-                    break
-            yield found
-            if rows < SLICE_ROWS:
-                return
+        while after < self.seq:
+            found, after = self.live_page(parent, after, SLICE_ROWS)
+            yield {child.cookie: child for child in found}
+
+    def live_page(self, parent: int, after: int, rows_max: int) -> tuple[list[Child], int]:
+        """Names that stand in the folder to this day, with cookies above `after`, by cookie; and the cookie up to which
+        they are told, this moment's seq at the end. At most `rows_max` rows are read."""
+        prefix = ino_key(parent)
+        found: list[Child] = []
+        for rows, (key, value) in enumerate(self.kv.scan(Table.ENTRIES_BY_COOKIE, ino_seq_key(parent, after + 1)), 1):
+            if not key.startswith(prefix) or (cookie := INO_SEQ_KEY.unpack(key)[2]) > self.seq:
+                break
+            since, ino = COOKIE.unpack_from(value)
+            if since <= self.seq:
+                found.append(Child(value[COOKIE.size :], ino, cookie))
+            if rows == rows_max:
+                return found, int(cookie)
+        return found, self.seq
 
     def _past_slices(self, parent: int) -> Iterator[dict[int, Child]]:
-        """A name that lived `until - since` events is in the class of that number's bit length: whatever was alive at seq
-        in class c has `until` in (seq, seq + 2**c], one short range a class."""
-        start = span_key(parent, 0, self.seq + 1)
-        found: dict[int, Child] = {}
-        while start:
-            start = self._past_slice(parent, start, found)
-            if len(found) >= SLICE_ROWS:
-                yield found
-                found = {}
-        yield found
+        start = b""
+        while True:
+            found, start = self.past_page(parent, start, SLICE_ROWS)
+            yield {child.cookie: child for child, _until in found}
+            if not start:
+                return
 
-    def _past_slice(self, parent: int, start: bytes, found: dict[int, Child]) -> bytes:
+    def past_page(self, parent: int, start: bytes, names_max: int) -> tuple[list[tuple[Child, int]], bytes]:
+        """Names that have gone since, each with the event that took it away; from `start` (empty: the first) on, and
+        where the next page begins (empty: nowhere).
+
+        A name that lived `until - since` events is in the class of that number's bit length: whatever was alive at seq
+        in class c has `until` in (seq, seq + 2**c], one short range a class.
+        """
+        found: list[tuple[Child, int]] = []
+        start = start or span_key(parent, 0, self.seq + 1)
+        while start and len(found) < names_max:
+            start = self._past_slice(parent, start, found, names_max)
+        return found, start
+
+    def _past_slice(self, parent: int, start: bytes, found: list[tuple[Child, int]], names_max: int) -> bytes:
         """Reads on from `start`; returns where the next slice begins, empty at the end."""
         for key, value in self.kv.scan(Table.ENTRIES_SPAN, start):
             _branch, key_parent, span_class, until = SPAN_KEY.unpack_from(key)
@@ -143,11 +153,11 @@ class Moment:
                 return span_key(parent, span_class, self.seq + 1)
             if until > self.seq + (1 << span_class):
                 return span_key(parent, span_class + 1, self.seq + 1)
-            if len(found) >= SLICE_ROWS:
+            if len(found) >= names_max:
                 return key
             since, ino, cookie = ENTRY.unpack(value)
             if since <= self.seq:
-                found[cookie] = Child(key[SPAN_KEY.size :], ino, cookie)
+                found.append((Child(key[SPAN_KEY.size :], ino, cookie), until))
         return b""
 
     def xattr(self, ino: int, name: bytes) -> bytes | None:

@@ -2,32 +2,27 @@
 
 What is unchanged makes no event. Contents are compared where size and times do not settle it, and only windows that differ
 are written. Access times come with other changes, and are none by themselves: to read a file would change it.
+
+The last bytes of a file, its attributes and the end of its version are in one batch: who finds the contents whole, as a
+later run that goes on after an interruption, has nothing left to end.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from lighthousefs.api import Node
+from lighthousefs.control.problems import Answered
 from lighthousefs.domain import commands as c
 from lighthousefs.domain.state import Inode
-from lighthousefs.errors import Unusable
-from lighthousefs.transfer.walk import (
-    WINDOW_BYTES,
-    Found,
-    Ref,
-    Walk,
-    data_ranges,
-    open_untouched,
-    same_kind,
-    surely_same_contents,
-    xattrs_of,
-)
+from lighthousefs.errors import BatchRefused, Unusable
+from lighthousefs.transfer.compare import differing, same_kind, surely_same_contents, windows, xattrs_of
+from lighthousefs.transfer.descent import open_untouched
+from lighthousefs.transfer.walk import Found, Ref, Walk
 
 COMMANDS_A_BATCH = 256
 BYTES_A_BATCH = 2 << 20
@@ -35,61 +30,26 @@ BYTES_A_BATCH = 2 << 20
 _WRITER = c.Standing(privileged=True, member=True, capability=True)
 
 
-@dataclass(slots=True)
-class Survey:
-    """What an import would meet: `replaced` are paths whose contents go, `blocked` folders in the way of what is none."""
-
-    entries: int = 0
-    size: int = 0
-    changes: int = 0
-    sockets: list[bytes] = field(default_factory=list)
-    replaced: list[bytes] = field(default_factory=list)
-    blocked: list[bytes] = field(default_factory=list)
-    unreadable: list[tuple[bytes, str]] = field(default_factory=list)
-
-
-def survey(walk: Walk, check_stop: Callable[[], None]) -> Survey:
-    """Looks at everything, and opens every file, before anything is written."""
-    told = Survey()
-    for found in walk:
-        check_stop()
-        if found.leaving:
-            continue
-        told.entries += 1
-        if stat.S_ISSOCK(found.kind):
-            told.sockets.append(found.path)
-        elif stat.S_ISREG(found.kind):
-            told.size += found.seen.st_size
-            with contextlib.suppress(FileNotFoundError):
-                try:
-                    os.close(open_untouched(found.whole))
-                except OSError as error:
-                    walk.unreadable.append((found.path, error.strerror or str(error)))
-        if found.there is not None and not same_kind(found):
-            is_blocked = found.there.inode.is_dir and next(walk.project.children(found.there.ino, walk.seq), None)
-            (told.blocked if is_blocked else told.replaced).append(found.path)
-        elif found.there is not None and stat.S_ISREG(found.kind) and not surely_same_contents(found):
-            row = found.there.inode
-            if (row.size, row.mtime) != (found.seen.st_size, found.seen.st_mtime_ns):
-                told.replaced.append(found.path)
-    told.unreadable = list(walk.unreadable)
-    return told
-
-
 class Bringing:
-    """One import. `advance` is told of bytes that were dealt with; `check_stop` raises where it may end."""
+    """One import. `advance` is told of entries and bytes that were dealt with; `check_stop` raises where it may end.
+
+    `changed` gathers what changed while it was read, `lost` what could not be read any more, each with the reason.
+    """
 
     def __init__(
-        self, walk: Walk, origin: bytes, *, advance: Callable[[int], object], check_stop: Callable[[], None]
+        self, walk: Walk, origin: bytes, *, advance: Callable[[int, int], object], check_stop: Callable[[], None]
     ) -> None:
         self.correlation: str | None = None
         self.events = 0
         self.changed: list[bytes] = []
+        self.lost: list[tuple[bytes, str]] = []
         self._walk = walk
         self._origin = origin
         self._advance = advance
         self._check_stop = check_stop
         self._commands: list[Any] = []
+        self._sources: list[bytes] = []
+        self._source = b""
         self._refs: dict[int, Ref] = {}
         self._bytes = 0
         self._links: dict[tuple[int, int], Ref] = {}
@@ -98,13 +58,22 @@ class Bringing:
     def run(self, skipped: set[bytes]) -> None:
         """Bring everything but what is `skipped`."""
         for found in self._walk:
+            self._check_stop()
             if found.path in skipped or stat.S_ISSOCK(found.kind):
                 continue
-            if found.leaving:
-                self._attributes(found, found.there.inode if found.there is not None else None)
-            else:
-                self._bring(found)
+            self._source = found.path
+            self._advance(0 if found.leaving else 1, 0)
+            try:
+                if found.leaving:
+                    self._leave(found)
+                else:
+                    self._bring(found)
+            except FileNotFoundError:
+                self.changed.append(found.path)
+            except OSError as error:
+                self.lost.append((found.path, error.strerror or str(error)))
         self._flush()
+        self.lost += [(path, why) for path, why in self._walk.unreadable if path not in skipped]
 
     # One thing
 
@@ -133,10 +102,15 @@ class Bringing:
             return
         row = None if found.there is None else found.there.inode
         version = self._contents(found, row) if stat.S_ISREG(found.kind) else None
-        self._attributes(found, row, written=version is not None)
+        owned = self._attributes(found, row, written=version is not None)
         if version is not None:
             first_ref, written = version
-            self._add(c.CloseVersion(self._ino(found.ref), self._seq(first_ref), written, "close"))
+            self._add(c.CloseVersion(self._ino(found.ref), self._seq(first_ref), written, "close"), together=True)
+        self._xattrs(found, row, owned=owned)
+
+    def _leave(self, found: Found) -> None:
+        row = found.there.inode if found.there is not None else None
+        self._xattrs(found, row, owned=self._attributes(found, row))
 
     def _can_stay(self, found: Found, key: tuple[int, int]) -> bool:
         assert found.there is not None
@@ -177,7 +151,7 @@ class Bringing:
         """Writes what differs; the version's first event and the bytes written, None if nothing differed."""
         size = found.seen.st_size
         if row is not None and surely_same_contents(found):
-            self._advance(size)
+            self._advance(0, size)
             return None
         first = found.ref if row is None else Ref()
         begins = None if row is None else first
@@ -189,19 +163,18 @@ class Bringing:
                 self._add(c.Truncate(self._ino(found.ref), size, 0, _WRITER), makes=begins)
                 changed, had = True, size
             reached = had
-            for start in range(0, size, WINDOW_BYTES):
+            for start, end in windows(size):
                 self._check_stop()
-                end = min(start + WINDOW_BYTES, size)
-                for at, data in self._differing(descriptor, found, start, end, had):
-                    self._add(
-                        c.Write(self._ino(found.ref), at, data, False, 0, _WRITER), makes=None if changed else begins
-                    )
+                for at, data in differing(self._walk.project, self._walk.seq, descriptor, found, start, end, had):
+                    write = c.Write(self._ino(found.ref), at, data, False, 0, _WRITER)
+                    self._add(write, makes=None if changed else begins)
                     changed = True
                     written += len(data)
                     reached = max(reached, at + len(data))
-                self._advance(end - start)
+                self._advance(0, end - start)
             if reached < size:
-                self._add(c.Truncate(self._ino(found.ref), size, 0, _WRITER), makes=None if changed else begins)
+                cut = c.Truncate(self._ino(found.ref), size, 0, _WRITER)
+                self._add(cut, makes=None if changed else begins, together=True)
                 changed = True
             after = os.fstat(descriptor)
             if (after.st_mtime_ns, after.st_size) != (found.seen.st_mtime_ns, size):
@@ -210,49 +183,38 @@ class Bringing:
             os.close(descriptor)
         return (first, written) if changed else None
 
-    def _differing(self, descriptor: int, found: Found, start: int, end: int, had: int) -> list[tuple[int, bytes]]:
-        """What must be written in a window: all its data where the project has nothing, the whole where it has other bytes."""
-        pieces = [
-            (begin, os.pread(descriptor, stop - begin, begin)) for begin, stop in data_ranges(descriptor, start, end)
-        ]
-        pieces = [(begin, data) for begin, data in pieces if data]
-        if start >= had or found.there is None:
-            return pieces
-        stored = self._walk.project.contents(found.there.ino, self._walk.seq, start, end - start)
-        stored = [(at, data[: end - at]) for at, data in stored]
-        if _laid_out(stored, start, end) == (whole := _laid_out(pieces, start, end)):
-            return []
-        return [(start, whole)] if stored else pieces
-
-    def _attributes(self, found: Found, row: Inode | None, *, written: bool = False) -> None:
-        """Owner, mode, times, extended attributes, as far as they differ. `row` is what the project had before."""
+    def _attributes(self, found: Found, row: Inode | None, *, written: bool = False) -> bool:
+        """Owner, mode and times, as far as they differ; whether it got an owner. `row` is what the project had before."""
         seen = found.seen
-        ino = self._ino(found.ref)
         owner_or_mode: dict[str, int] = {}
         if row is None or (row.uid, row.gid) != (seen.st_uid, seen.st_gid):
             owner_or_mode.update(uid=seen.st_uid, gid=seen.st_gid)
         if not stat.S_ISLNK(found.kind) and (row is None or row.mode != seen.st_mode):
             owner_or_mode["mode"] = stat.S_IMODE(seen.st_mode)
         # What is in a folder changed its times; whether that was so is known when they are read again.
-        if row is None or written or owner_or_mode or row.mtime != seen.st_mtime_ns or (found.is_dir and self.events):
-            self._set(found, ino, row, owner_or_mode)
+        if row is None or written or owner_or_mode or row.mtime != found.mtime or (found.is_dir and self.events):
+            self._set(found, row, owner_or_mode)
+        return "uid" in owner_or_mode
+
+    def _set(self, found: Found, row: Inode | None, owner_or_mode: dict[str, int]) -> None:
+        if found.is_dir and row is not None and not owner_or_mode and row.mtime == found.mtime:
+            self._flush()
+            now = self._now(found)
+            if now is None or now.inode.mtime == found.mtime:
+                return
+        command = c.ChangeAttributes(self._ino(found.ref), atime=found.atime, mtime=found.mtime, **owner_or_mode)
+        self._add(command, together=True)
+
+    def _xattrs(self, found: Found, row: Inode | None, *, owned: bool) -> None:
+        """Extended attributes. A change of the owner took a capability away."""
         wanted = xattrs_of(found.whole)
         had = found.there.xattrs if found.there is not None and row is not None else {}
         for name, value in wanted.items():
-            if had.get(name) != value or ("uid" in owner_or_mode and name == b"security.capability"):
-                self._add(c.SetXattr(ino, name, value))
+            if had.get(name) != value or (owned and name == b"security.capability"):
+                self._add(c.SetXattr(self._ino(found.ref), name, value))
         for name in had:
-            if name not in wanted and not ("uid" in owner_or_mode and name == b"security.capability"):
-                self._add(c.RemoveXattr(ino, name))
-
-    def _set(self, found: Found, ino: int, row: Inode | None, owner_or_mode: dict[str, int]) -> None:
-        seen = found.seen
-        if found.is_dir and row is not None and not owner_or_mode and row.mtime == seen.st_mtime_ns:
-            self._flush()
-            now = self._now(found)
-            if now is None or now.inode.mtime == seen.st_mtime_ns:
-                return
-        self._add(c.ChangeAttributes(ino, atime=seen.st_atime_ns, mtime=seen.st_mtime_ns, **owner_or_mode))
+            if name not in wanted and not (owned and name == b"security.capability"):
+                self._add(c.RemoveXattr(self._ino(found.ref), name))
 
     def _now(self, found: Found) -> Node | None:
         top = self._walk.top_path
@@ -268,14 +230,18 @@ class Bringing:
     def _seq(self, ref: Ref) -> Any:
         return ref.seq or _First(ref)
 
-    def _add(self, command: Any, makes: Ref | None = None) -> None:
+    def _add(self, command: Any, makes: Ref | None = None, *, together: bool = False) -> None:
+        """`together`: in one batch with the command before."""
+        size = len(getattr(command, "data", b"")) + len(getattr(command, "value", b""))
+        full = len(self._commands) >= COMMANDS_A_BATCH or self._bytes + size > BYTES_A_BATCH
+        if full and not together:
+            self._flush()
         if makes is not None:
             makes.index = len(self._commands)
             self._refs[makes.index] = makes
         self._commands.append(command)
-        self._bytes += len(command.data) if isinstance(command, c.Write) else 0
-        if len(self._commands) >= COMMANDS_A_BATCH or self._bytes >= BYTES_A_BATCH:
-            self._flush()
+        self._sources.append(self._source)
+        self._bytes += size
 
     def _flush(self) -> None:
         if not self._commands:
@@ -283,12 +249,27 @@ class Bringing:
         self._check_stop()
         ready = [_resolved(command) for command in self._commands]
         origin = self._origin if self.correlation is None else None
-        told = self._walk.project.append_and_tell(ready, correlation=self.correlation, origin=origin)
+        try:
+            told = self._walk.project.append_and_tell(ready, correlation=self.correlation, origin=origin)
+        except BatchRefused as error:
+            raise self._refused(error.number, os.strerror(error.errno)) from error
+        except Answered as error:
+            if error.problem.command is None:
+                raise
+            raise self._refused(error.problem.command, error.problem.cause or str(error)) from error
         self.correlation = told.correlation
         self.events += sum(1 for seq in told.seqs if seq)
         for index, ref in self._refs.items():
             ref.ino, ref.seq, ref.index = told.inos[index] or ref.ino, told.seqs[index], -1
-        self._commands, self._refs, self._bytes = [], {}, 0
+        self._commands, self._sources, self._refs, self._bytes = [], [], {}, 0
+
+    def _refused(self, number: int, why: str) -> Unusable:
+        source, command = self._sources[number], self._commands[number]
+        what = f"{type(command).__name__} is refused: {why}"
+        if isinstance(command, c.SetXattr):
+            what = f"attribute {command.name.decode(errors='backslashreplace')}: {why}"
+        hint = "what was brought before stays; run this again once it can be, it goes on from there"
+        return Unusable(f"{os.fsdecode(source) or '.'} could not be brought: {what}", hint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,11 +291,3 @@ def _resolved(command: Any) -> c.Command:
             changes[name] = known or c.made_by(ref.index)
     resolved: c.Command = command._replace(**changes) if changes else command
     return resolved
-
-
-def _laid_out(pieces: list[tuple[int, bytes]], start: int, end: int) -> bytes:
-    """The bytes of [start, end), zeros where no piece is."""
-    whole = bytearray(end - start)
-    for at, data in pieces:
-        whole[at - start : at - start + len(data)] = data
-    return bytes(whole)

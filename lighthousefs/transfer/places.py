@@ -10,6 +10,7 @@ from pathlib import Path
 
 from lighthousefs import mountinfo
 from lighthousefs.errors import Unusable
+from lighthousefs.storage.lock import pid_in_proc_locks
 
 
 def require_apart(folder: Path, store: Path) -> Path:
@@ -41,7 +42,10 @@ def one_import_at_once(store: Path) -> Iterator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise Unusable(f"another import into {store} is going on", "run this again when it has ended") from error
+            pid = pid_in_proc_locks(os.fstat(descriptor))
+            who = "" if pid is None else f" (pid {pid})"
+            hint = "run this again when it has ended"
+            raise Unusable(f"another import into {store} is going on{who}", hint) from error
         yield
     finally:
         os.close(descriptor)

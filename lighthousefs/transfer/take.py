@@ -10,8 +10,10 @@ import stat
 from collections.abc import Callable, Iterator
 
 from lighthousefs.api import Node, Project
+from lighthousefs.domain import acl
 from lighthousefs.domain.state import Inode
-from lighthousefs.transfer.walk import WINDOW_BYTES
+from lighthousefs.transfer.compare import windows
+from lighthousefs.transfer.descent import Descent, reached
 
 _SUID_SGID = stat.S_ISUID | stat.S_ISGID
 
@@ -31,34 +33,43 @@ class Taking:
 
     def folder(self, root: Node) -> None:
         """The folder's contents, then its own attributes."""
-        stack: list[tuple[bytes, Node, Iterator[tuple[bytes, Node]]]] = [(b"", root, self._inside(root))]
-        while stack:
-            path, node, inside = stack[-1]
-            found = next(inside, None)
-            if found is None:
+        self._drop_inherited(b"", self._top, root)
+        with Descent(self._top) as descent:
+            stack: list[tuple[bytes, Node, Iterator[tuple[bytes, Node]]]] = [(b"", root, self._inside(root))]
+            while stack:
+                path, node, inside = stack[-1]
+                found = next(inside, None)
+                if found is not None:
+                    name, child = found
+                    below = os.path.join(path, name)
+                    if child.inode.is_dir:
+                        os.mkdir(descent.path(name), 0o700)
+                        self._drop_inherited(below, descent.path(name), child)
+                        descent.enter(name)
+                        stack.append((below, child, self._inside(child)))
+                    else:
+                        self._single(below, descent.path(name), child)
+                    continue
                 stack.pop()
-                self._dress(path, node)
-                continue
-            name, child = found
-            below = os.path.join(path, name)
-            if child.inode.is_dir:
-                os.mkdir(self._whole(below), 0o700)
-                stack.append((below, child, self._inside(child)))
-            else:
-                self.single(below, child)
+                if stack:
+                    # From above: it may get a mode by which nobody enters it.
+                    descent.leave()
+                    self._dress(path, descent.path(path.rpartition(b"/")[2]), node)
+        self._dress(b"", self._top, root)
 
     def _inside(self, folder: Node) -> Iterator[tuple[bytes, Node]]:
         return self._project.children(folder.ino, self._seq)
 
-    def _whole(self, path: bytes) -> bytes:
-        return os.path.join(self._top, path) if path else self._top
+    def single(self, name: bytes, node: Node) -> None:
+        """What is no folder, as `name`."""
+        self._single(name, os.path.join(self._top, name), node)
 
-    def single(self, path: bytes, node: Node) -> None:
-        """What is no folder, at `path`."""
-        whole, row = self._whole(path), node.inode
+    def _single(self, path: bytes, whole: bytes, node: Node) -> None:
+        row = node.inode
         first = self._first_names.get(node.ino) if row.nlink > 1 else None
         if first is not None:
-            os.link(self._whole(first), whole, follow_symlinks=False)
+            with reached(self._top, first) as source:
+                os.link(source, whole, follow_symlinks=False)
             return
         self.files += 1
         if row.is_file:
@@ -74,25 +85,36 @@ class Taking:
                 return
         if row.nlink > 1:
             self._first_names[node.ino] = path
-        self._dress(path, node)
+        if not stat.S_ISLNK(row.mode):
+            self._drop_inherited(path, whole, node)
+        self._dress(path, whole, node)
+
+    def _drop_inherited(self, path: bytes, whole: bytes, node: Node) -> None:
+        """Access control lists that DEST's folder gives to what is made in it (acl(5))."""
+        try:
+            there = os.listxattr(whole, follow_symlinks=False)
+        except OSError:
+            return
+        for name in there:
+            if os.fsencode(name) in acl.NAMES and os.fsencode(name) not in node.xattrs:
+                self._tried(path, f"without {name}", lambda n=name: os.removexattr(whole, n, follow_symlinks=False))  # type: ignore[misc]
 
     def _file(self, whole: bytes, node: Node) -> None:
         descriptor = os.open(whole, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
         try:
-            for start in range(0, node.inode.size, WINDOW_BYTES):
-                length = min(WINDOW_BYTES, node.inode.size - start)
-                for offset, data in self._project.contents(node.ino, self._seq, start, length):
+            for start, end in windows(node.inode.size):
+                for offset, data in self._project.contents(node.ino, self._seq, start, end - start):
                     done = 0
                     while done < len(data):
                         done += os.pwrite(descriptor, data[done:], offset + done)
-                self._advance(length)
+                self._advance(end - start)
             os.ftruncate(descriptor, node.inode.size)
         finally:
             os.close(descriptor)
 
-    def _dress(self, path: bytes, node: Node) -> None:
+    def _dress(self, path: bytes, whole: bytes, node: Node) -> None:
         """Owner first, as a change of it takes set-id bits and capabilities away; times last."""
-        whole, row = self._whole(path), node.inode
+        row = node.inode
         is_link = stat.S_ISLNK(row.mode)
         owned = self._tried(path, f"owner {row.uid}:{row.gid}", lambda: _own(whole, row))
         if not is_link:

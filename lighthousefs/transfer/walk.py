@@ -1,22 +1,19 @@
-# ruff: noqa: PTH116, PTH118
-# Names are bytes here, which pathlib has not.
 """A plain folder beside what the project has at the same places, folders before what is in them."""
 
 from __future__ import annotations
 
-import contextlib
-import errno
+import itertools
 import os
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from lighthousefs.api import Node, Project
-from lighthousefs.domain import acl
+from lighthousefs.limits import TIME_MAX_NS, TIME_MIN_NS
+from lighthousefs.transfer.descent import Descent
 
-WINDOW_BYTES = 1 << 20
-_KEPT = ("user.", "trusted.", "security.")
-_COMPUTED = "user.lighthouse."
+_NAMES_AT_ONCE = 256
+"""So that of a large folder only the names are kept."""
 
 
 @dataclass(eq=False, slots=True)
@@ -30,7 +27,10 @@ class Ref:
 
 @dataclass(eq=False, slots=True)
 class Found:
-    """One thing of the source: `path` from its root, `seen` as lstat says, `there` what the project has at its place."""
+    """One thing of the source: `path` from its root, `seen` as lstat says, `there` what the project has at its place.
+
+    `whole` is a path to reach it by, until the walk goes on.
+    """
 
     path: bytes
     whole: bytes
@@ -52,6 +52,19 @@ class Found:
     def name(self) -> bytes:
         return self.path.rpartition(b"/")[2]
 
+    @property
+    def atime(self) -> int:
+        return _kept(self.seen.st_atime_ns)
+
+    @property
+    def mtime(self) -> int:
+        return _kept(self.seen.st_mtime_ns)
+
+
+def _kept(time: int) -> int:
+    """The nearest that a project can keep: file systems have times beyond those of 64 bits of ns (the year 2262)."""
+    return min(max(time, TIME_MIN_NS), TIME_MAX_NS)
+
 
 @dataclass(eq=False, slots=True)
 class Walk:
@@ -67,114 +80,55 @@ class Walk:
     def __iter__(self) -> Iterator[Found]:
         """Each thing once, folders also when they are left (`leaving`)."""
         self.unreadable.clear()
-        ref = Ref(self.top.ino if self.top is not None else 0)
-        root = Found(b"", self.source, os.stat(os.path.join(self.source, b".")), self.top, ref)
-        yield root
-        stack = [(root, self._inside(root))]
-        while stack:
-            folder, inside = stack[-1]
-            found = next(inside, None)
-            if found is None:
+        with Descent(self.source) as descent:
+            ref = Ref(self.top.ino if self.top is not None else 0)
+            root = Found(b"", descent.path(), os.fstat(descent.descriptor), self.top, ref)
+            yield root
+            stack = [(root, self._inside(root, descent))]
+            while stack:
+                folder, inside = stack[-1]
+                found = next(inside, None)
+                if found is not None:
+                    yield found
+                    if found.is_dir:
+                        yield from self._entered(found, descent, stack)
+                    continue
                 stack.pop()
-                folder.leaving = True
+                folder.leaving, folder.whole = True, descent.path()
                 yield folder
-                continue
-            yield found
-            if found.is_dir:
-                stack.append((found, self._inside(found)))
+                if stack:
+                    descent.leave()
 
-    def _inside(self, folder: Found) -> Iterator[Found]:
+    def _entered(self, folder: Found, descent: Descent, stack: list[tuple[Found, Iterator[Found]]]) -> Iterator[Found]:
+        """Go into a folder; one that cannot be entered is left at once."""
         try:
-            names = self._names(folder.whole)
+            descent.enter(folder.name)
+        except OSError as error:
+            self.unreadable.append((folder.path, error.strerror or str(error)))
+            folder.leaving = True
+            yield folder
+        else:
+            stack.append((folder, self._inside(folder, descent)))
+
+    def _inside(self, folder: Found, descent: Descent) -> Iterator[Found]:
+        try:
+            names = iter(sorted(map(os.fsencode, os.listdir(descent.descriptor))))
         except OSError as error:
             self.unreadable.append((folder.path, error.strerror or str(error)))
             return
-        there: dict[bytes, Node] = {}
-        if folder.there is not None and folder.there.inode.is_dir:
-            there = dict(self.project.children(folder.there.ino, self.seq))
-        for name in names:
-            whole = os.path.join(folder.whole, name)
-            path = os.path.join(folder.path, name)
-            try:
-                seen = os.lstat(whole)
-            except FileNotFoundError:
-                continue
-            except OSError as error:
-                self.unreadable.append((path, error.strerror or str(error)))
-                continue
-            node = there.get(name)
-            yield Found(path, whole, seen, node, Ref(node.ino if node is not None else 0), folder.ref)
-
-    def _names(self, whole: bytes) -> list[bytes]:
-        descriptor = open_untouched(whole, os.O_DIRECTORY)
-        try:
-            return sorted(map(os.fsencode, os.listdir(descriptor)))
-        finally:
-            os.close(descriptor)
-
-
-def open_untouched(whole: bytes, flags: int = 0) -> int:
-    """Opened to read; its access time stays what it is where the caller may have that (open(2), O_NOATIME)."""
-    flags |= os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    try:
-        return os.open(whole, flags | os.O_NOATIME)
-    except PermissionError:
-        return os.open(whole, flags)
-
-
-def xattrs_of(whole: bytes) -> dict[bytes, bytes]:
-    """The extended attributes that a project keeps, access control lists among them."""
-    found: dict[bytes, bytes] = {}
-    try:
-        names = os.listxattr(whole, follow_symlinks=False)
-    except OSError as error:
-        if error.errno in (errno.EOPNOTSUPP, errno.ENODATA):
-            return found
-        raise
-    for name in names:
-        given = os.fsencode(name)
-        if given in acl.NAMES or (name.startswith(_KEPT) and not name.startswith(_COMPUTED)):
-            with contextlib.suppress(FileNotFoundError):
-                found[given] = os.getxattr(whole, name, follow_symlinks=False)
-    return found
-
-
-def same_kind(found: Found) -> bool:
-    """Whether what the project has at the place can become what the source has by changing it."""
-    if found.there is None:
-        return False
-    row = found.there.inode
-    if stat.S_IFMT(row.mode) != found.kind:
-        return False
-    if stat.S_ISLNK(row.mode):
-        return row.target == os.readlink(found.whole)
-    if stat.S_ISCHR(row.mode) or stat.S_ISBLK(row.mode):
-        return row.body == found.seen.st_rdev
-    return True
-
-
-def surely_same_contents(found: Found) -> bool:
-    """Same size and mtime, and not changed in any way since the project has it: ctime cannot be set."""
-    there = found.there
-    return (
-        there is not None
-        and (there.inode.size, there.inode.mtime) == (found.seen.st_size, found.seen.st_mtime_ns)
-        and found.seen.st_ctime_ns < there.inode.ctime
-    )
-
-
-def data_ranges(descriptor: int, start: int, end: int) -> Iterator[tuple[int, int]]:
-    """(begin, end) of what is no hole in [start, end)."""
-    at = start
-    while at < end:
-        try:
-            begin = os.lseek(descriptor, at, os.SEEK_DATA)
-        except OSError as error:
-            if error.errno == errno.ENXIO:
-                return
-            yield at, end
-            return
-        if begin >= end:
-            return
-        at = os.lseek(descriptor, begin, os.SEEK_HOLE)
-        yield begin, min(at, end)
+        while some := list(itertools.islice(names, _NAMES_AT_ONCE)):
+            there: dict[bytes, Node] = {}
+            if folder.there is not None and folder.there.inode.is_dir:
+                there = self.project.named(folder.there.ino, self.seq, some)
+            for name in some:
+                path = folder.path + b"/" + name if folder.path else name
+                try:
+                    seen = os.stat(name, dir_fd=descent.descriptor, follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    self.unreadable.append((path, error.strerror or str(error)))
+                    continue
+                node = there.get(name)
+                ref = Ref(node.ino if node is not None else 0)
+                yield Found(path, descent.path(name), seen, node, ref, folder.ref)
