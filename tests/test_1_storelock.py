@@ -71,7 +71,7 @@ def test_a_second_process_is_refused_and_told_who_holds_it(tmp_path: Path) -> No
         with pytest.raises(Unusable) as refused:
             store.lock()
         assert str(refused.value) == f"{store.path} is in use by pid {process.pid}, mounted at {odd}"
-        assert "lighthousefs unmount '/mnt/my " in refused.value.hint
+        assert "lighthousefs unmount $'/mnt/my \\xff'" in refused.value.hint
         assert store.holder() == holder
         process.send_signal(signal.SIGKILL)
         process.wait()

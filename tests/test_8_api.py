@@ -16,6 +16,7 @@ from mounting import Mounted
 from lighthousefs.api import Project
 from lighthousefs.control.handlers import _AppendArguments
 from lighthousefs.domain.commands import Command, CreateDirectory, CreateFile, RemoveXattr, Unlink, Write, made_by
+from lighthousefs.engine.engine import Engine
 from lighthousefs.errors import LighthouseError, Unusable
 from lighthousefs.ids import ROOT_INO
 
@@ -84,6 +85,25 @@ def test_what_is_no_command_is_refused_at_the_door(store: Path, wrong: object) -
             list(project._ask("append", commands=[wrong]))
         kinds = {logged.event.type for logged in project.events(first=before + 1)}
         assert kinds <= {"agent-registered", "session-started"}
+
+
+def test_a_store_that_is_open_here_is_committed_as_it_grows(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not committed is kept in memory: never more than is due, however much is appended."""
+    dirty: list[int] = []
+    commit = Engine.commit
+
+    def counted(engine: Engine) -> None:
+        dirty.append(engine.dirty)
+        commit(engine)
+
+    monkeypatch.setattr(Engine, "commit", counted)
+    monkeypatch.setattr("lighthousefs.engine.engine._COMMIT_EVENTS_MAX", 2000)
+    with Project.open(store) as project:
+        for batch in range(30):
+            commands = [CreateFile(ROOT_INO, b"%d-%d" % (batch, number), 0o644, 0, 0) for number in range(256)]
+            project.append(commands)
+        assert sum(dirty) > 30 * 256 - 3000
+        assert max(dirty) < 3000
 
 
 def test_a_refusal_of_one_that_is_not_there(store: Path) -> None:
