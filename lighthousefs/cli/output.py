@@ -103,14 +103,16 @@ def size(amount: int) -> str:
 
 
 @contextmanager
-def progress(total_bytes: int | None) -> Iterator[Callable[[int], object]]:
-    """A bar with rate and time left on stderr, if that is a terminal; gives what is told of each further amount of bytes."""
+def progress(total: int | None, unit: str = "B") -> Iterator[Callable[[int], object]]:
+    """A bar with rate and time left on stderr, if that is a terminal; gives what is told of each further amount of bytes, or
+    of what else `unit` says."""
     if not sys.stderr.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         yield lambda _bytes: None
         return
     from tqdm import tqdm
 
-    with tqdm(total=total_bytes, unit="B", unit_scale=True, unit_divisor=1024, file=sys.stderr, leave=False) as bar:
+    divisor = 1024 if unit == "B" else 1000
+    with tqdm(total=total, unit=unit, unit_scale=True, unit_divisor=divisor, file=sys.stderr, leave=False) as bar:
         yield bar.update
 
 
