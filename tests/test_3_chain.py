@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from projects import Project
 
-from lighthousefs.checker import check
+from lighthousefs.checker.tables import check
 from lighthousefs.domain.codec import encode
 from lighthousefs.domain.commands import CreateDirectory
 from lighthousefs.engine.engine import Engine
@@ -259,7 +259,7 @@ def time_changed(engine: Engine) -> None:
 @pytest.mark.parametrize(
     ("plant", "sentence"),
     [
-        (removed, "rows, not one for every 16 events"),
+        (removed, "one for every 16 events"),
         (changed, "the chain's row at event 16 is not what"),
         (of_another, "covers 1 events, and is not what the first 1 give"),
         (event_changed, "the chain's row at event 32 is not what"),

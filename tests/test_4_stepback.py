@@ -10,6 +10,8 @@ from model_driver import Driver, random_ops
 from projects import Project
 
 from lighthousefs import limits
+from lighthousefs.checker.chain import check_chain
+from lighthousefs.checker.tally import Tally
 from lighthousefs.domain import commands as c
 from lighthousefs.domain.apply import apply
 from lighthousefs.domain.codec import decode
@@ -19,7 +21,7 @@ from lighthousefs.errors import Damaged
 from lighthousefs.ids import ROOT_INO, payload_seq
 from lighthousefs.limits import BLOCK_BYTES
 from lighthousefs.log import chain
-from lighthousefs.log.chain import Chain, check_chain
+from lighthousefs.log.chain import Chain
 from lighthousefs.log.stepback import step_back
 from lighthousefs.storage.store import Store
 from lighthousefs.tables import regions
@@ -66,7 +68,7 @@ def assert_steps_back(kv: Kv, newest: int, moments: list[int]) -> None:
             got = rows(back)
             for table in expected:
                 assert got[table] == expected[table], (table, seq)
-        assert list(check_chain(stepping)) == []
+        assert list(check_chain(stepping, Tally())) == []
 
 
 @pytest.mark.parametrize("seed", range(12))

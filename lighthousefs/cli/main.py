@@ -33,6 +33,8 @@ COMMANDS = {
     "backup": "Copies of a store, and stores made of them.",
     "log": "What happened, newest first.",
     "show": "One event whole.",
+    "verify": "Whether a store is what was written.",
+    "repair": "Mend what can be, list what cannot.",
     "config": "Check settings, show those in force, or all there are.",
 }
 EPILOG = """\b

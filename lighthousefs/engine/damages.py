@@ -12,7 +12,7 @@ from lighthousefs.errors import DamagedContents, IndexDamaged
 from lighthousefs.ids import payload_seq
 from lighthousefs.tables.kv import Kv
 from lighthousefs.tables.moment import Moment
-from lighthousefs.tables.rows import LOG_TIME
+from lighthousefs.tables.rows import TIME
 from lighthousefs.tables.schema import INO_SEQ_KEY, Table, ino_key, ino_seq_key, seq_key
 
 _KEY = b"damages"
@@ -99,7 +99,7 @@ class Damages:
         value = self._kv.get(Table.EVENTS, seq_key(seq))
         if value is None:
             raise IndexDamaged(f"event {seq}", "it is missing in the index")
-        ino: int = decode(value[LOG_TIME.size :]).fields.ino
+        ino: int = decode(value[TIME.size :]).fields.ino
         path = Moment(self._kv, newest).path(ino) or Moment(self._kv, seq).path(ino) or b""
         closed = self._kv.ceiling(Table.VERSIONS, ino_seq_key(ino, seq))
         if closed is None or not closed[0].startswith(ino_key(ino)):

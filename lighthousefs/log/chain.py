@@ -6,18 +6,18 @@ event, and the proof of any event against any later head, a matter of a few rows
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import msgpack
 
 from lighthousefs.errors import IndexDamaged
 from lighthousefs.log.merkle import HASH_BYTES, Head, Peaks, inclusion_path, leaf_hash, node_hash, root_of, split
 from lighthousefs.tables.kv import Kv
-from lighthousefs.tables.rows import LOG_TIME
-from lighthousefs.tables.schema import SEQ_KEY, Table, seq_key
+from lighthousefs.tables.rows import TIME
+from lighthousefs.tables.schema import Table, seq_key
 
 EVENTS_PER_ROW = 1024
-_GROWN = b"chain"
+GROWN_KEY = b"chain"
 
 
 class Chain:
@@ -28,7 +28,7 @@ class Chain:
         self._peaks = self._load()
 
     def _load(self) -> Peaks:
-        value = self._kv.get(Table.META, _GROWN)
+        value = self._kv.get(Table.META, GROWN_KEY)
         if value is None:
             return Peaks()
         size, hashes = msgpack.unpackb(value)
@@ -46,7 +46,7 @@ class Chain:
             peaks.append(leaf_hash(seq, log_time, event))
             if not seq % EVENTS_PER_ROW:
                 self._kv.put(Table.CHAIN, seq_key(seq), b"".join(peaks.hashes))
-        self._kv.put(Table.META, _GROWN, _grown(peaks))
+        self._kv.put(Table.META, GROWN_KEY, grown(peaks))
 
     def cut(self, seq: int) -> None:
         """Forget the events above `seq`, which the index still has; raises what `head` raises."""
@@ -55,7 +55,7 @@ class Chain:
         for number in range(seq - seq % EVENTS_PER_ROW + EVENTS_PER_ROW, self._peaks.size + 1, EVENTS_PER_ROW):
             self._kv.delete(Table.CHAIN, seq_key(number))
         self._peaks = peaks
-        self._kv.put(Table.META, _GROWN, _grown(peaks))
+        self._kv.put(Table.META, GROWN_KEY, grown(peaks))
 
     def head(self, seq: int | None = None) -> Head:
         """The head right after event `seq`, by default the newest that the chain covers.
@@ -109,29 +109,11 @@ class Chain:
         value = self._kv.get(Table.EVENTS, seq_key(seq))
         if value is None:
             raise IndexDamaged(f"event {seq}", "it is missing in the index")
-        return leaf_hash(seq, LOG_TIME.unpack_from(value)[0], value[LOG_TIME.size :])
+        return leaf_hash(seq, TIME.unpack_from(value)[0], value[TIME.size :])
 
 
-def check_chain(kv: Kv) -> Iterator[str]:
-    """Each row of the chain that is not what the events give, as a sentence. Reads and hashes all events."""
-    peaks = Peaks()
-    grown = kv.get(Table.META, _GROWN) or _grown(peaks)
-    size: int = msgpack.unpackb(grown)[0]
-    for key, value in kv.scan(Table.EVENTS):
-        seq = SEQ_KEY.unpack(key)[0]
-        if seq > size or seq != peaks.size + 1:
-            break
-        peaks.append(leaf_hash(seq, LOG_TIME.unpack_from(value)[0], value[LOG_TIME.size :]))
-        if not seq % EVENTS_PER_ROW and kv.get(Table.CHAIN, key) != b"".join(peaks.hashes):
-            yield f"the chain's row at event {seq} is not what the events up to it give"
-    if _grown(peaks) != grown:
-        yield f"the chain says that it covers {size} events, and is not what the first {peaks.size} give"
-    rows = [SEQ_KEY.unpack(key)[0] for key, _value in kv.scan(Table.CHAIN)]
-    if rows != list(range(EVENTS_PER_ROW, size + 1, EVENTS_PER_ROW)):
-        yield f"the chain of {size} events has {len(rows)} rows, not one for every {EVENTS_PER_ROW} events"
-
-
-def _grown(peaks: Peaks) -> bytes:
+def grown(peaks: Peaks) -> bytes:
+    """The row of `meta` under `GROWN_KEY` that says how far the chain is."""
     packed: bytes = msgpack.packb((peaks.size, b"".join(peaks.hashes)))
     return packed
 

@@ -20,7 +20,7 @@ from lighthousefs.storage.journal import Journal
 from lighthousefs.storage.record import Payload, Reference
 from lighthousefs.storage.scan import Group, PayloadPlace
 from lighthousefs.tables.kv import Kv
-from lighthousefs.tables.rows import LOG_TIME
+from lighthousefs.tables.rows import TIME
 from lighthousefs.tables.schema import Table, seq_key
 
 _COMMITTED = b"committed"
@@ -68,7 +68,7 @@ class EventIndex:
         self._kv = kv
         last = kv.floor(Table.EVENTS, seq_key((1 << 64) - 1))
         self.last_seq = 0 if last is None else int.from_bytes(last[0], "big")
-        self.last_time: int = 0 if last is None else LOG_TIME.unpack_from(last[1])[0]
+        self.last_time: int = 0 if last is None else TIME.unpack_from(last[1])[0]
         mark = committed(kv)
         self._end, self._number = (0, 0) if mark is None else (mark.position, mark.number)
         self._chain = Chain(kv)
@@ -84,7 +84,7 @@ class EventIndex:
             else:
                 place = Place(stored.length, EVENT_LANE, stored.segment, stored.offset, stored.sums)
                 put_place(self._kv, stored.payload_id, place)
-        time = LOG_TIME.pack(group.log_time_ns)
+        time = TIME.pack(group.log_time_ns)
         for seq, data in enumerate(group.events, group.first_seq):
             self._kv.put(Table.EVENTS, seq_key(seq), time + data)
             self._unchained.append((seq, group.log_time_ns, data))
@@ -133,7 +133,7 @@ class EventIndex:
         value = self._kv.get(Table.EVENTS, seq_key(seq))
         if value is None:
             raise IndexDamaged(f"event {seq}", "it is missing in the index")
-        return int(LOG_TIME.unpack_from(value)[0])
+        return int(TIME.unpack_from(value)[0])
 
     def seq_at(self, time: int) -> int:
         """The newest event whose log time is `time` (ns) or before; 0 if there is none.
@@ -191,6 +191,6 @@ class EventLog(EventIndex):
 
 def _logged(seq: int, value: bytes) -> Logged:
     try:
-        return Logged(seq, LOG_TIME.unpack_from(value)[0], decode(value[LOG_TIME.size :]))
+        return Logged(seq, TIME.unpack_from(value)[0], decode(value[TIME.size :]))
     except ValueError as error:
         raise IndexDamaged(f"event {seq}", str(error)) from error

@@ -20,7 +20,7 @@ from lighthousefs.tables import contents, regions
 from lighthousefs.tables.kv import Kv
 from lighthousefs.tables.moment import Moment
 from lighthousefs.tables.postings import Postings
-from lighthousefs.tables.rows import COOKIE, ENTRY, LOG_TIME, SEQ, pack_inode, unpack_entry
+from lighthousefs.tables.rows import COOKIE, ENTRY, SEQ, TIME, pack_inode, unpack_entry
 from lighthousefs.tables.schema import (
     BODY_KEY,
     BODY_SEQ_KEY,
@@ -140,7 +140,7 @@ def _event(kv: Kv, seq: int) -> Event:
     value = kv.get(Table.EVENTS, seq_key(seq))
     if value is None:
         raise IndexDamaged(f"event {seq}", "it is missing in the index")
-    return decode(value[LOG_TIME.size :])
+    return decode(value[TIME.size :])
 
 
 def _drop(kv: Kv, table: Table, start: bytes, belongs: Callable[[bytes], bool] = lambda _key: True) -> None:

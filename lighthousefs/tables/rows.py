@@ -14,7 +14,6 @@ TIME = Struct("<q")
 FOLDER_NOTE = Struct("<BqqI")
 COOKIE = Struct("<QI")
 VERSION = Struct("<QQ")
-LOG_TIME = Struct("<q")
 
 _packer = msgpack.Packer(use_bin_type=True, autoreset=True)
 _unpack = msgpack.unpackb
