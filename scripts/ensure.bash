@@ -91,15 +91,21 @@ make_venv() {
         "$python" -m venv --clear "$venv"
 }
 
-# ensure_venv run|test: the stamp is a copy of the pyproject.toml that was installed, as a checkout or a copy may give
-# the file any modification time. What `test` installed serves `run` too.
+# ensure_venv run|test|bench: the stamp is a copy of the pyproject.toml that was installed, as a checkout or a copy may
+# give the file any modification time. What `test` or `bench` installed serves `run` too.
 ensure_venv() {
-    local purpose=$1 wanted=$repo/pyproject.toml extra=
-    [[ $purpose == test ]] && extra='[test]'
+    local purpose=$1 wanted=$repo/pyproject.toml extra= stamps=("$venv/installed-$1.toml") stamp
+    if [[ $purpose == run ]]; then
+        stamps+=("$venv/installed-test.toml" "$venv/installed-bench.toml")
+    else
+        extra="[$purpose]"
+    fi
     if ! venv_works; then
         make_venv
-    elif cmp -s "$wanted" "$venv/installed-$purpose.toml" || cmp -s "$wanted" "$venv/installed-test.toml"; then
-        return
+    else
+        for stamp in "${stamps[@]}"; do
+            cmp -s "$wanted" "$stamp" && return
+        done
     fi
     printf 'Installing lighthousefs%s into %s (pyfuse3 is compiled, a minute or so)\n' "$extra" "$venv" >&2
     run_quietly "pip could not install lighthousefs$extra into $venv" \

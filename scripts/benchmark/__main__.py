@@ -1,4 +1,4 @@
-"""Compare the mount with the plain file system below it, with bindfs and with the floor of this stack."""
+"""Measure the mount beside the plain file system below it, bindfs and the floor of this stack, and what lies below it."""
 
 from __future__ import annotations
 
@@ -8,107 +8,143 @@ import shutil
 import signal
 import sys
 import tempfile
-from contextlib import AbstractContextManager, ExitStack
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from benchmark import below, mounts, operations, table
-from benchmark.measure import measure
-from benchmark.operations import OPERATIONS, Operation
+from benchmark import compare, histories, machine, mounts, table
+from benchmark.figures import Wrong
+from benchmark.lines import LEFT_OUT_ALWAYS, Given, all_names, quick_leaves_out
+from benchmark.materials import Missing
+from benchmark.sections import FILE_SYSTEMS, measure_all
 
-FILE_SYSTEMS = ("native", "bindfs", "floor", "lighthousefs")
-SCALE_FULL = 5
+RUNS, RUNS_QUICK = 5, 3
+SCALES_QUICK = (1, 10)
+CACHE = Path("~/.cache/lighthousefs-bench")
 
 
-def arguments() -> argparse.Namespace:
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="scripts/bench",
-        description=f"{__doc__} A figure is the median over alternating runs; a goal that is missed is marked with !.",
+        description=f"{__doc__} A figure is the median over alternating runs; a goal that is missed is marked with !. "
+        "The exit status is 0 whatever is missed, and 1 if --compare finds something worse or nothing can be measured.",
     )
-    parser.add_argument("--quick", action="store_true", help=f"a {SCALE_FULL}th of the repetitions: under 4 minutes")
-    parser.add_argument("--runs", type=int, default=5, metavar="N", help="alternating runs (default 5)")
-    parser.add_argument("--only", metavar="TEXT", help="the operations whose name contains TEXT")
+    parser.add_argument("--quick", action="store_true", help="fewer lines, runs and repetitions: under 2 minutes")
+    parser.add_argument("--runs", type=int, metavar="N", help=f"alternating runs (default {RUNS}, quick {RUNS_QUICK})")
+    parser.add_argument("--only", metavar="TEXT", help="the lines whose name contains TEXT")
     parser.add_argument("--without", action="append", default=[], choices=FILE_SYSTEMS, help="leave a file system out")
+    parser.add_argument(
+        "--scales",
+        type=scales,
+        metavar="N,...",
+        help="the histories: of 1, 10 and 100 (default all, quick 1,10); 1 is always in",
+    )
     parser.add_argument("--stock-loop", action="store_true", help="the floor on pyfuse3's own request loop as well")
     parser.add_argument("--json", type=Path, metavar="FILE", help="put all figures into FILE, too")
     parser.add_argument(
+        "--compare",
+        type=Path,
+        metavar="OLD.json",
+        help="hold ratios against an earlier --json; exit 1 if one is 15 %% worse",
+    )
+    parser.add_argument(
         "--directory", type=Path, default=Path("/var/tmp"), metavar="DIR", help="the disk to measure (default /var/tmp)"
     )
-    given = parser.parse_args()
-    if given.runs < 1:
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=CACHE,
+        metavar="DIR",
+        help=f"where histories and npm packages are kept between benches (default {CACHE}, about 1 GB)",
+    )
+    given = parser.parse_args(words)
+    if given.runs is not None and given.runs < 1:
         parser.error("--runs: at least one run is needed")
-    if not selected(given.only):
-        parser.error(
-            f"--only: no operation is called {given.only!r}; there are: {'; '.join(o.name for o in OPERATIONS)}"
-        )
+    if not given.directory.is_dir():
+        parser.error(f"--directory: {given.directory} is no folder")
+    if given.only is not None and not any(given.only in name for name in all_names(histories.SCALES)):
+        parser.error(f"--only: no line is called {given.only!r}; there are: {'; '.join(all_names(histories.SCALES))}")
     return given
 
 
-def selected(text: str | None) -> list[Operation]:
-    return [operation for operation in OPERATIONS if text is None or text in operation.name]
+def scales(text: str) -> tuple[int, ...]:
+    """Parse --scales. Raises ValueError for what is none."""
+    found = {1, *map(int, text.split(","))}
+    if not found <= set(histories.SCALES):
+        raise ValueError(text)
+    return tuple(sorted(found))
 
 
-def compare(given: argparse.Namespace, directory: Path) -> None:
-    """Start all file systems below `directory`, measure, print the table, stop them again."""
-    scale = 1 if given.quick else SCALE_FULL
-    chosen = selected(given.only)
-    unseen = operations.unseen_folders(chosen, runs=given.runs, scale=scale)
-    names = [name for name in FILE_SYSTEMS if name not in given.without] + ["stock loop"] * given.stock_loop
-    plain = directory / "plain"
-    plain.mkdir()
-    mounts.spread(plain)
-    with ExitStack() as running:
-        if "native" in names or "bindfs" in names:
-            progress("making the files to look up")
-            mounts.fill(plain, unseen)
-        systems = []
-        for name in names:
-            progress(f"starting {name}")
-            place = directory / name.replace(" ", "-")
-            place.mkdir()
-            systems.append(running.enter_context(start(name, place, plain, unseen)))
-        results = measure(systems, chosen, runs=given.runs, scale=scale, progress=progress)
-    figures = []
-    if given.only is None:
-        progress("measuring below the mount")
-        figures = below.figures(directory, given.runs)
+def settings(given: argparse.Namespace, directory: Path) -> Given:
+    """Fill in what depends on --quick."""
+    return Given(
+        quick=given.quick,
+        runs=given.runs or (RUNS_QUICK if given.quick else RUNS),
+        scales=given.scales or (SCALES_QUICK if given.quick else histories.SCALES),
+        only=given.only,
+        systems=tuple(name for name in FILE_SYSTEMS if name not in given.without),
+        stock_loop=given.stock_loop,
+        directory=directory,
+        cache=given.cache.expanduser().absolute(),
+        progress=progress,
+    )
+
+
+def bench(given: argparse.Namespace, old: Mapping[str, object] | None) -> int:
+    """Measure, print, write; returns the exit status."""
+    with working_folder(given.directory) as directory:
+        began = time.monotonic()
+        chosen = settings(given, directory)
+        columns = [*chosen.systems, *(["stock loop"] if given.stock_loop else [])]
+        report = table.Report(machine.describe(directory), columns, chosen.scales)
+        measure_all(chosen, report)
+        report.left_out |= quick_leaves_out(chosen) | LEFT_OUT_ALWAYS
+        report.seconds = time.monotonic() - began
     progress("")
-    print(table.render(results, names, figures))
+    found = table.as_json(report)
+    print(table.render(report))
     if given.json:
-        given.json.write_text(json.dumps(table.as_json(results, names, figures), indent=2) + "\n")
+        given.json.write_text(json.dumps(found, indent=2) + "\n")
+    if old is None:
+        return 0
+    print(f"\n{compare.render(old, found)}")
+    return 1 if compare.worse(old["ratios"], found["ratios"]) else 0  # type: ignore[arg-type]
 
 
-def start(name: str, place: Path, plain: Path, unseen: mounts.Unseen) -> AbstractContextManager[mounts.FileSystem]:
-    match name:
-        case "native":
-            return mounts.native(plain)
-        case "bindfs":
-            return mounts.bindfs(place, plain)
-        case "lighthousefs":
-            return mounts.lighthousefs(place, unseen)
-        case _:
-            return mounts.floor(place, unseen, stock_loop=name == "stock loop")
+@contextmanager
+def working_folder(parent: Path) -> Iterator[Path]:
+    """A folder on the disk that is measured, removed afterwards."""
+    directory = Path(tempfile.mkdtemp(prefix="lighthousefs-bench-", dir=parent))
+    try:
+        yield directory
+    finally:
+        # Never through a mount that could not be taken away.
+        if not any(mounts.is_mounted(mountpoint) for mountpoint in directory.glob("*/mnt")):
+            shutil.rmtree(directory)
 
 
 def progress(words: str) -> None:
     """Show on a terminal what is going on; an empty line clears it."""
     if sys.stderr.isatty():
-        print(f"\r\033[K{words}", end="", file=sys.stderr, flush=True)
+        print(f"\r\033[K{words[:100]}", end="", file=sys.stderr, flush=True)
 
 
 def stop(_signal: int, _frame: FrameType | None) -> None:
+    """Leave through every context manager, so that everything is unmounted; once is enough."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 
 def main() -> int:
     given = arguments()
-    # As Ctrl-C does: leave through every context manager, so that everything is unmounted.
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGHUP, stop)
-    directory = Path(tempfile.mkdtemp(prefix="lighthousefs-bench-", dir=given.directory))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, stop)
     try:
-        compare(given, directory)
-    except mounts.CannotRun as error:
+        return bench(given, None if given.compare is None else compare.load(given.compare))
+    except (mounts.CannotRun, Missing, Wrong, compare.NotComparable, OSError) as error:
         progress("")
         print(f"bench: {error}", file=sys.stderr)
         return 1
@@ -116,11 +152,6 @@ def main() -> int:
         progress("")
         print("bench: interrupted; everything is unmounted", file=sys.stderr)
         return 130
-    finally:
-        # Never through a mount that could not be taken away.
-        if not any(mountpoint.is_mount() for mountpoint in directory.glob("*/mnt")):
-            shutil.rmtree(directory)
-    return 0
 
 
 if __name__ == "__main__":

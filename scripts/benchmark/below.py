@@ -1,4 +1,4 @@
-"""What the engine does without FUSE: events in, events made again from the journal, and the bytes they take."""
+"""What the engine does without FUSE: events in, and the bytes they take; beside SQLite and an event-sourcing library."""
 
 from __future__ import annotations
 
@@ -6,55 +6,85 @@ import os
 import shutil
 import statistics
 import time
+from collections import defaultdict
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
-from benchmark.table import Figure
+from benchmark import rivals
+from benchmark.figures import Figure, Group
 from lighthousefs.domain.commands import ChangeAttributes, CloseVersion, CreateFile, Write
 from lighthousefs.engine.engine import Engine
 from lighthousefs.engine.opening import KNOWN, create_store, open_store
 from lighthousefs.ids import ROOT_INO
 from lighthousefs.storage.store import Store
 
-EVENTS = 20_000
 EVENTS_A_FILE = 4
 CONTENTS_BYTES = 100
-DURABLE_EVENTS = 50
+DURABLE_EVENTS = 100
+COPIES = 20
+COPIED_BYTES = 1 << 20
+
+APPENDED = "events through the engine, kill-safe, group-committed"
+DURABLE = "one durable event, beside a bare append + fdatasync"
+TABLE_KILL_SAFE = "event beside a bare SQLite WAL table, kill-safe"
+LIBRARY_KILL_SAFE = "event beside eventsourcing on SQLite, kill-safe"
+TABLE_DURABLE = "event beside a bare SQLite WAL table, fsync each"
+LIBRARY_DURABLE = "event beside eventsourcing on SQLite, fsync each"
+CONTENTS = "journal beside contents written, 1 MiB each"
+EQUAL_CONTENTS = "journal beside contents written again, equal"
+NAMES = (
+    *(APPENDED, DURABLE, TABLE_KILL_SAFE, LIBRARY_KILL_SAFE, TABLE_DURABLE, LIBRARY_DURABLE),
+    *(CONTENTS, EQUAL_CONTENTS),
+)
 
 
-def figures(directory: Path, runs: int) -> list[Figure]:
-    """Measure below `directory`; medians of `runs`."""
-    appended, rebuilt, in_index, in_journal, durable = [], [], [], [], []
+def group(directory: Path, *, runs: int, events: int) -> Group:
+    """Return what is measured below `directory`, on new stores, with so many events a run."""
+
+    return Group("the engine", NAMES, lambda: figures(directory, runs, events))
+
+
+def figures(directory: Path, runs: int, events: int) -> list[Figure]:
+    """Return medians of `runs`; ratios are those within a run."""
+    found: dict[str, list[float]] = defaultdict(list)
     for run in range(runs):
         path = directory / f"below-{run}"
         create_store(path, uid=0, gid=0)
         opened = open_store(Store.open(path, KNOWN))
-        first = opened.engine.last_seq
-        appended.append(EVENTS / seconds(lambda engine=opened.engine: work(engine)))
-        events = opened.engine.last_seq - first
-        contents = EVENTS // EVENTS_A_FILE * CONTENTS_BYTES
-        in_index.append(opened.engine.environment.bytes_used() / events)
-        in_journal.append((opened.engine.journal.total_bytes - contents) / events)
-        durable.append(durable_ratio(opened.engine, path))
-        opened.close()
-        shutil.rmtree(path / "index")
-        rebuilt.append(events / seconds(lambda path=path: open_store(Store.open(path, KNOWN)).close()))
+        engine = opened.engine
+        try:
+            ours = seconds(partial(work, engine, events)) / events
+            found[APPENDED].append(1 / ours)
+            ours_durable, bare = durable(engine, path)
+            found[DURABLE].append(ours_durable / bare)
+            table, table_durable = rivals.table(path / "table", events, DURABLE_EVENTS)
+            found[TABLE_KILL_SAFE].append(ours / table)
+            found[TABLE_DURABLE].append(ours_durable / table_durable)
+            library = rivals.library(path / "library", events // 4, DURABLE_EVENTS)
+            if library is not None:
+                found[LIBRARY_KILL_SAFE].append(ours / library[0])
+                found[LIBRARY_DURABLE].append(ours_durable / library[1])
+            found[CONTENTS].append(journal_beside_contents(engine, first=0, equal=False))
+            found[EQUAL_CONTENTS].append(journal_beside_contents(engine, first=COPIES, equal=True))
+        finally:
+            opened.close()
         shutil.rmtree(path)
-    median = statistics.median
-    return [
-        Figure("events through the engine", median(appended), "events/s", 50_000),
-        Figure("one durable event, beside a bare append + fdatasync", median(durable), "x", 2, at_least=False),
-        Figure("events by rebuild", median(rebuilt), "events/s", 100_000),
-        Figure("index on disk", median(in_index), "bytes/event"),
-        Figure("journal on disk, beside the contents", median(in_journal), "bytes/event"),
-        Figure(
-            "index and journal",
-            median(map(sum, zip(in_index, in_journal, strict=True))),
-            "bytes/event",
-            600,
-            at_least=False,
+    median = {name: statistics.median(values) for name, values in found.items()}
+    told = [
+        Figure(APPENDED, median[APPENDED], "events/s", 50_000, at_least=True, steady=False),
+        Figure(DURABLE, median[DURABLE], "×", 2),
+        *(
+            Figure(name, median[name], "×", 1)
+            for name in (TABLE_KILL_SAFE, LIBRARY_KILL_SAFE, TABLE_DURABLE, LIBRARY_DURABLE)
+            if name in median
         ),
+        Figure(CONTENTS, median[CONTENTS], "×", 1.02),
+        Figure(EQUAL_CONTENTS, median[EQUAL_CONTENTS], "×", 0.02),
     ]
+    if LIBRARY_DURABLE not in median:
+        told += [Figure.left_out(name, rivals.NO_LIBRARY) for name in (LIBRARY_KILL_SAFE, LIBRARY_DURABLE)]
+    return told
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -63,11 +93,11 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def work(engine: Engine) -> None:
+def work(engine: Engine, events: int) -> None:
     """Create, write, close and chmod files, journalled, indexed and committed as the daemon does."""
     author = engine.author(1000, 1000, os.getpid())
     data = os.urandom(CONTENTS_BYTES)
-    for number in range(EVENTS // EVENTS_A_FILE):
+    for number in range(events // EVENTS_A_FILE):
         created = engine.submit(CreateFile(ROOT_INO, b"%d" % number, 0o644, 1000, 1000), author)
         ino = engine.state.next_ino - 1
         engine.submit(Write(ino, 0, data, False, created), author)
@@ -78,8 +108,8 @@ def work(engine: Engine) -> None:
     engine.commit()
 
 
-def durable_ratio(engine: Engine, path: Path) -> float:
-    """Time of an event with its fsync, over that of a bare append of as many bytes and an fdatasync, alternating."""
+def durable(engine: Engine, path: Path) -> tuple[float, float]:
+    """Return the seconds of an event with its fsync, and of a bare append with an fdatasync, alternating."""
     author = engine.author(1000, 1000, os.getpid())
     descriptor = os.open(path / "bare", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.posix_fallocate(descriptor, 0, 1 << 20)
@@ -99,5 +129,22 @@ def durable_ratio(engine: Engine, path: Path) -> float:
         ours += seconds(one_event)
         bare += seconds(one_append)
     os.close(descriptor)
-    (path / "bare").unlink()
-    return ours / bare
+    return ours / DURABLE_EVENTS, bare / DURABLE_EVENTS
+
+
+def journal_beside_contents(engine: Engine, *, first: int, equal: bool) -> float:
+    """Return the journal's bytes over those written: files named from `first` on, of different or of equal contents."""
+    author = engine.author(1000, 1000, os.getpid())
+    contents = os.urandom(COPIED_BYTES)
+    written = before = 0
+    for number in range(COPIES + equal):
+        if number == equal:
+            # The first of the equal ones has to be stored.
+            before, written = engine.journal.total_bytes, 0
+        if not equal:
+            contents = os.urandom(COPIED_BYTES)
+        created = engine.submit(CreateFile(ROOT_INO, b"contents-%d" % (first + number), 0o644, 1000, 1000), author)
+        ino = engine.state.next_ino - 1
+        engine.submit(Write(ino, 0, contents, False, created), author)
+        written += len(contents)
+    return (engine.journal.total_bytes - before) / written

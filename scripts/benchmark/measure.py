@@ -2,7 +2,8 @@
 
 Within a run each operation is done on one file system after the other, in an order that rotates from run to run, and
 only then comes the next operation: what disturbs the machine for a second disturbs all of them. Ratios are made within
-a run; what is reported is the median over the runs. A first run, which is not measured, warms up and counts requests.
+a run; what is reported is the median over the runs. A first run, which is not measured, warms up and counts requests;
+where that takes too long, requests are counted in the first measured one.
 """
 
 from __future__ import annotations
@@ -47,26 +48,39 @@ def measure(
     runs: int,
     scale: int,
     progress: Callable[[str], None],
+    warm_up: bool = True,
 ) -> list[Result]:
     """Measure each operation `runs` times on each file system, `scale` times as often as in a quick run."""
     results = [Result(operation) for operation in operations]
-    for run in range(runs + 1):
-        progress("warming up, counting requests" if run == 0 else f"run {run} of {runs}")
+    for run in range(0 if warm_up else 1, runs + 1):
         turn = run % len(systems)
         for result in results:
+            label = "warming up, counting requests" if run == 0 else f"run {run} of {runs}"
             for system in (*systems[turn:], *systems[:turn]):
-                repeats = result.operation.repeats * scale
-                work = result.operation.prepare(Place(system.root, run, repeats))
-                if run == 0:
-                    requests = count_requests(system, work)
-                    if requests is not None:
-                        result.requests[system.name] = {n: many / repeats for n, many in sorted(requests.items())}
-                else:
-                    began = time.perf_counter()
-                    work()
-                    seconds = (time.perf_counter() - began) / repeats
-                    result.seconds.setdefault(system.name, []).append(seconds)
+                progress(f"{label}: {result.operation.name}, {system.name}")
+                one_run(result, system, run, scale, counting=run == (0 if warm_up else 1))
     return results
+
+
+def one_run(result: Result, system: FileSystem, run: int, scale: int, *, counting: bool) -> None:
+    """Do an operation on one file system; note its time unless it is run 0, and its requests if `counting`."""
+    repeats = result.operation.repeats_at(scale)
+    work = result.operation.prepare(Place(system.root, run, repeats))
+    seconds = 0.0
+
+    def timed() -> None:
+        nonlocal seconds
+        began = time.perf_counter()
+        work()
+        seconds = time.perf_counter() - began
+
+    requests = count_requests(system, timed) if counting else None
+    if not counting:
+        timed()
+    if requests is not None:
+        result.requests[system.name] = {n: many / repeats for n, many in sorted(requests.items())}
+    if run:
+        result.seconds.setdefault(system.name, []).append(seconds / repeats)
 
 
 def count_requests(system: FileSystem, work: Callable[[], None]) -> Counter[str] | None:

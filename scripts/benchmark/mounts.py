@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import shutil
 import signal
 import stat
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 READ_AHEAD_KIB = 1024
 """One FUSE request carries at most this much; the kernel's own 128 KiB would measure the number of requests."""
@@ -98,16 +100,57 @@ def floor(place: Path, unseen: Unseen, *, stock_loop: bool = False) -> Iterator[
         yield FileSystem("stock loop" if stock_loop else "floor", mountpoint, counts)
 
 
-@contextmanager
-def lighthousefs(place: Path, unseen: Unseen) -> Iterator[FileSystem]:
-    """A new store, filled, unmounted and mounted again, through the command line as anybody would."""
-    program = Path(sys.executable).with_name("lighthousefs")
-    if not program.exists():
-        raise CannotRun(f"{program} is missing: run scripts/start, or leave it out with --without lighthousefs")
-    store, mountpoint = place / "store", place / "mnt"
-    mountpoint.mkdir()
+class Mount:
+    """A store of ours and its mount point, used through the command line as anybody would."""
 
-    def command(*arguments: str | Path) -> None:
+    def __init__(self, store: Path, mountpoint: Path) -> None:
+        self.store, self.mountpoint = store, mountpoint
+        mountpoint.mkdir(exist_ok=True)
+
+    def mount(self) -> None:
+        """Return when it answers. Raises CannotRun."""
+        self._command("mount", self.store, self.mountpoint)
+
+    def unmount(self) -> None:
+        """Return when the daemon has ended, unless somebody is still in there. Raises CannotRun."""
+        try:
+            self._command("unmount", self.mountpoint)
+        except CannotRun:
+            self._command("unmount", "--lazy", self.mountpoint)
+
+    def health(self) -> dict[str, Any]:
+        """Return what the daemon tells of itself."""
+        facts: dict[str, Any] = json.loads((self.mountpoint / "status" / "health.json").read_bytes())
+        return facts
+
+    def counts(self) -> Counter[str]:
+        """Return the requests so far by handler."""
+        return Counter(self.health()["requests"])
+
+    def kill(self) -> None:
+        """End the daemon by SIGKILL: its mount stays, and is dead."""
+        pid = int(self.health()["pid"])
+        descriptor = os.pidfd_open(pid)
+        try:
+            os.kill(pid, signal.SIGKILL)
+            select.select([descriptor], [], [])
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def mounted(self) -> Iterator[Mount]:
+        """Mount, and leave nothing mounted whatever happens."""
+        try:
+            self.mount()
+            yield self
+        finally:
+            if is_mounted(self.mountpoint):
+                self.unmount()
+
+    def _command(self, *arguments: str | Path) -> None:
+        program = Path(sys.executable).with_name("lighthousefs")
+        if not program.exists():
+            raise CannotRun(f"{program} is missing: run scripts/start, or leave it out with --without lighthousefs")
         # In a process session of its own, so that Ctrl-C at the bench does not stop the mount before it is unmounted.
         done = subprocess.run(
             [program, *arguments], capture_output=True, text=True, check=False, start_new_session=True
@@ -115,25 +158,22 @@ def lighthousefs(place: Path, unseen: Unseen) -> Iterator[FileSystem]:
         if done.returncode:
             raise CannotRun(f"lighthousefs {arguments[0]} failed: {done.stderr.strip() or done.stdout.strip()}")
 
-    @contextmanager
-    def mounted() -> Iterator[None]:
-        try:
-            command("mount", store, mountpoint)
-            yield
-        finally:
-            if mountpoint.is_mount():
-                command("unmount", mountpoint)
 
-    def counts() -> Counter[str] | None:
-        requests = json.loads((mountpoint / "status" / "health.json").read_bytes()).get("requests")
-        return None if requests is None else Counter(requests)
+@contextmanager
+def lighthousefs(name: str, place: Path, store: Path) -> Iterator[FileSystem]:
+    """A store that nobody else has mounted."""
+    with Mount(store, place / "mnt").mounted() as mount:
+        raise_read_ahead(mount.mountpoint)
+        yield FileSystem(name, mount.mountpoint / "current", mount.counts)
 
-    command("init", store)
-    with mounted():
-        fill(mountpoint / "current", unseen)
-    with mounted():
-        raise_read_ahead(mountpoint)
-        yield FileSystem("lighthousefs", mountpoint / "current", counts)
+
+def is_mounted(mountpoint: Path) -> bool:
+    """Tell whether something is mounted there, dead or alive."""
+    try:
+        return mountpoint.is_mount()
+    except OSError:
+        # Its daemon is dead.
+        return True
 
 
 @contextmanager
@@ -141,12 +181,12 @@ def daemon(arguments: list[str], mountpoint: Path) -> Iterator[subprocess.Popen[
     """Run a file system in the foreground of a process session of its own until its mount is taken away."""
     process = subprocess.Popen(arguments, start_new_session=True)
     try:
-        wait_until(lambda: mountpoint.is_mount() or process.poll() is not None, f"{arguments[0]} does not mount")
+        wait_until(lambda: is_mounted(mountpoint) or process.poll() is not None, f"{arguments[0]} does not mount")
         if process.poll() is not None:
             raise CannotRun(f"{' '.join(arguments)} ended with status {process.returncode}")
         yield process
     finally:
-        if mountpoint.is_mount():
+        if is_mounted(mountpoint):
             unmount(mountpoint)
         try:
             process.wait(timeout=START_SECONDS_MAX)
