@@ -18,7 +18,7 @@ from typing import NamedTuple
 import pytest
 from blake3 import blake3
 
-from lighthousefs.checker import check, compare_with_replay
+from lighthousefs.checker.tables import check, compare_with_replay
 from lighthousefs.engine.opening import KNOWN, open_store
 from lighthousefs.storage.store import Store
 

@@ -21,7 +21,7 @@ import pyfuse3
 import trio
 from mounting import Mounted
 
-from lighthousefs.checker import check, compare_with_replay
+from lighthousefs.checker.tables import check, compare_with_replay
 from lighthousefs.engine.opening import KNOWN, open_store
 from lighthousefs.fuse.operations import Operations
 from lighthousefs.storage.store import Store

@@ -16,7 +16,7 @@ from pathlib import Path
 from hypothesis import strategies as st
 from model import ROOT, Content, Model, Node, Refusal, World
 
-from lighthousefs.checker import check, compare_with_replay
+from lighthousefs.checker.tables import check, compare_with_replay
 from lighthousefs.domain import commands as c
 from lighthousefs.domain import events as e
 from lighthousefs.engine.engine import Engine

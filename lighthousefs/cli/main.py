@@ -32,6 +32,7 @@ COMMANDS = {
     "export": "Write a moment out as plain files.",
     "log": "What happened, newest first.",
     "show": "One event whole.",
+    "verify": "Whether a store is what was written.",
     "config": "Check settings, show those in force, or all there are.",
 }
 EPILOG = """\b

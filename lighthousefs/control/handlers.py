@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from lighthousefs import limits
-from lighthousefs.answers import folders, history, ranges
+from lighthousefs.answers import caches, folders, history, ranges
 from lighthousefs.answers.costs import costs as counted_costs
 from lighthousefs.answers.eventjson import Row
 from lighthousefs.answers.health import ServedBy, health, settings
@@ -134,7 +134,13 @@ def make_handlers(
         now = health(engine, served_by)
         yield {name: now[name] for name in ("store", "store_gone", "synced_event", "journal_synced_to", "read_only")}
 
+    def kept(arguments: dict[str, Any], asker: Asker) -> Answer:
+        _require_all(asker)
+        _checked(_NoArguments, arguments)
+        return caches.compared(engine)
+
     return {
+        "caches": Handler(kept, first=engine.sync),
         "config": Handler(config),
         "costs": Handler(costs),
         "log": Handler(log),

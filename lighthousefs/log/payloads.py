@@ -91,14 +91,17 @@ def block_sums(data: bytes | memoryview) -> tuple[int, ...]:
     return tuple(xxh3_64_intdigest(view[at : at + BLOCK_BYTES]) for at in range(0, len(view), BLOCK_BYTES))
 
 
-def put_place(kv: Kv, payload: int, place: Place | Repeated) -> None:
-    """Remember where a payload lies."""
+def pack_place(place: Place | Repeated) -> bytes:
+    """The row of `places`."""
     if isinstance(place, Place):
         head = _STORED_HEAD.pack(place.length, _STORED, place.lane, place.segment, place.offset)
-        value = head + _sums_struct(len(place.sums)).pack(*place.sums)
-    else:
-        value = _HEAD.pack(place.length, _REPEATED) + b"".join(_EXTENT.pack(*extent) for extent in place.extents)
-    kv.put(Table.PLACES, seq_key(payload), value)
+        return head + _sums_struct(len(place.sums)).pack(*place.sums)
+    return _HEAD.pack(place.length, _REPEATED) + b"".join(_EXTENT.pack(*extent) for extent in place.extents)
+
+
+def put_place(kv: Kv, payload: int, place: Place | Repeated) -> None:
+    """Remember where a payload lies."""
+    kv.put(Table.PLACES, seq_key(payload), pack_place(place))
 
 
 def find_place(kv: Kv, payload: int) -> Place | Repeated | None:

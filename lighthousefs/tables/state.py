@@ -103,6 +103,14 @@ class TableState:
         self._remember(ino, row, value)
         return row
 
+    def kept_inodes(self) -> list[int]:
+        """The inodes whose rows are kept in memory at the moment."""
+        return list(self._inodes)
+
+    def kept_inode(self, ino: int) -> tuple[Inode, bytes] | None:
+        """The row that is kept, and the bytes that it is said to be in the table."""
+        return self._inodes.get(ino)
+
     def entry(self, parent: int, name: bytes) -> Entry | None:
         value = self.kv.get(Table.ENTRIES, name_key(parent, name))
         return None if value is None else unpack_entry(value)

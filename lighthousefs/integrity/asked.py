@@ -1,0 +1,77 @@
+"""The store that is to be verified, as it is found: held by a daemon, by another command, or by nobody."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from lighthousefs import mountinfo
+from lighthousefs.checker.tally import Tally
+from lighthousefs.engine.opening import TABLE_NAMES
+from lighthousefs.errors import InUse, Unusable
+from lighthousefs.integrity.apart import Finding, Part, Seen, run_apart
+from lighthousefs.integrity.served import Sample, ask_daemon
+from lighthousefs.integrity.verify import Place, copied_bytes, copy_apart, look_at, scratch_folder
+from lighthousefs.log.payloads import DERIVED_LANE
+from lighthousefs.storage.environment import Environment
+from lighthousefs.storage.segment import SegmentReader
+from lighthousefs.storage.store import Holder, Store
+from lighthousefs.tables.schema import Table
+
+
+def require_own(store: Store) -> None:
+    """Raises Unusable for who is neither root nor the store's owner."""
+    owner = store.path.stat().st_uid
+    if os.geteuid() not in (0, owner):
+        hint = "run this as the owner of the folder, or with sudo"
+        raise Unusable(f"{store.path} belongs to user {owner}, and only that user and root may look into it", hint)
+
+
+def verify(
+    store: Store, *, deep: bool, seen: Seen, began: Callable[[int], Callable[[int], object]]
+) -> Iterator[Finding]:
+    """All that is broken in a store, whoever holds it; see `look_at`. Raises InUse for one that another command holds."""
+    require_own(store)
+    holder = store.holder()
+    if holder is None:
+        with store.lock(), scratch_folder(copied_bytes(store, deep=deep, copied=False)) as scratch:
+            yield from look_at(Place(store, store.index, scratch, is_still=True), deep=deep, seen=seen, began=began)
+    elif holder.socket is None:
+        raise InUse(f"{store.path} is in use by pid {holder.pid}", "try again when it has ended")
+    else:
+        yield from _verify_held(store, holder, holder.socket, deep=deep, seen=seen, began=began)
+
+
+def _verify_held(
+    store: Store,
+    holder: Holder,
+    socket: Path,
+    *,
+    deep: bool,
+    seen: Seen,
+    began: Callable[[int], Callable[[int], object]],
+) -> Iterator[Finding]:
+    asked = ask_daemon(socket)
+    yield from (Finding("caches", sentence) for sentence in asked.broken)
+    seen.counts["kept in memory"] += asked.compared
+    if not asked.committed:
+        seen.notes.append("the daemon could not commit its index: what it holds in memory alone was not looked at")
+    with scratch_folder(copied_bytes(store, deep=deep, copied=True)) as scratch:
+        copy = scratch / "index"
+        damaged = list(copy_apart(store, copy, seen))
+        place = Place(store, store.index if damaged else copy, scratch, is_still=False)
+        yield from damaged
+        yield from look_at(place, deep=deep, seen=seen, began=began)
+        mount = None if holder.mount_point is None else mountinfo.mount_at(holder.mount_point)
+        if not damaged and mount is not None and mount.is_ours:
+            part = Part("kernel", 0, lambda tally: _sampled(place, mount, tally))
+            yield from run_apart([part], seen, lambda _rows: None)
+
+
+def _sampled(place: Place, mount: mountinfo.Mount, tally: Tally) -> Iterator[str]:
+    environment = Environment(place.index, TABLE_NAMES, writable=False)
+    last = environment.floor(Table.EVENTS, b"\xff" * 8)
+    readers = (SegmentReader(place.store.journal), SegmentReader(place.store.index, DERIVED_LANE))
+    if last is not None:
+        yield from Sample(environment, readers, mount, int.from_bytes(last[0], "big")).check(tally)

@@ -1,0 +1,181 @@
+"""Whether a store is what was written: every broken invariant as a sentence. Nothing of the store is changed.
+
+Of a store that a daemon holds the index is copied first, as its last commit left it, so that nothing waits meanwhile; one that
+nobody holds is locked while it is looked at.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from lighthousefs.checker.payloads import check_payloads
+from lighthousefs.checker.tables import CHECKS
+from lighthousefs.checker.tally import Tally
+from lighthousefs.engine.opening import TABLE_NAMES
+from lighthousefs.errors import Unusable
+from lighthousefs.integrity.apart import Finding, Part, Seen, run_apart
+from lighthousefs.integrity.journalled import check_journal, check_journal_alone
+from lighthousefs.integrity.replayed import check_replay
+from lighthousefs.log.payloads import DERIVED_LANE
+from lighthousefs.storage.environment import Environment, index_is_whole
+from lighthousefs.storage.segment import SegmentReader
+from lighthousefs.storage.snapshot import copy_bytes, copy_index, structure_faults
+from lighthousefs.storage.store import Store
+from lighthousefs.tables.kv import Kv
+from lighthousefs.tables.schema import DERIVED, Table
+
+_ROOM_LEFT_BYTES = 64 << 20
+_Look = Callable[[Kv, Tally], Iterator[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What is looked at: `index`, or a copy of it, beside the files of `store`. `is_still`: nobody appends to the journal."""
+
+    store: Store
+    index: Path
+    scratch: Path
+    is_still: bool
+
+
+@contextmanager
+def scratch_folder(needed_bytes: int) -> Iterator[Path]:
+    """A folder for copies, removed at the end. Raises Unusable if there is no room for `needed_bytes`."""
+    folder = Path(tempfile.mkdtemp(prefix="lighthousefs-verify-"))
+    try:
+        disk = os.statvfs(folder)
+        if disk.f_bavail * disk.f_frsize < needed_bytes + _ROOM_LEFT_BYTES:
+            why = f"{folder.parent} has no room for a copy of the index ({(needed_bytes >> 20) + 1} MiB)"
+            raise Unusable(why, "name a folder on a larger disk: TMPDIR=/var/tmp lighthousefs ...")
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def copied_bytes(store: Store, *, deep: bool, copied: bool) -> int:
+    """What a look at the store takes of the disk."""
+    size = copy_bytes(store.index) if index_is_whole(store.index) else 0
+    return size * copied + size * 2 * deep
+
+
+def copy_apart(store: Store, to: Path, seen: Seen) -> Iterator[Finding]:
+    """Copy the index of a store in use; what is wrong with it if it cannot be."""
+
+    def copy(_tally: Tally) -> Iterator[str]:
+        copy_index(store.index, to)
+        yield from ()
+
+    to.mkdir()
+    yield from run_apart([Part("index", 0, copy)], seen, lambda _rows: None)
+
+
+def look_at(
+    place: Place, *, deep: bool, seen: Seen, began: Callable[[int], Callable[[int], object]]
+) -> Iterator[Finding]:
+    """All that is broken in the store at `place`. `began` is told how many rows there are to go through, and gives what is
+    told of each further amount of them."""
+    rows: dict[str, int] = {}
+    unusable = list(_count_rows(place, rows))
+    if unusable:
+        yield from unusable
+        store_id = place.store.contents.store_id
+        alone = Part("journal", 0, lambda _tally: check_journal_alone(place.store.journal, store_id))
+        yield from run_apart([alone], seen, lambda _rows: None)
+        return
+    parts = [*_parts(place, rows), *(_deep_parts(place, rows) if deep else [])]
+    seen.counts["tables"] = len(rows)
+    yield from run_apart(parts, seen, began(sum(part.rows for part in parts)))
+
+
+def _count_rows(place: Place, rows: dict[str, int]) -> Iterator[Finding]:
+    """Fills `rows` by table; why the index cannot be read, if so."""
+    if not index_is_whole(place.index):
+        why = (
+            "is missing" if not (place.index / "data.mdb").exists() else "is cut short, or its first pages are damaged"
+        )
+        yield Finding("index", f"{place.index}: it {why}")
+        return
+
+    def count(tally: Tally) -> Iterator[str]:
+        with _opened(place) as environment:
+            tally.counts.update({name: environment.rows(number) for number, name in enumerate(TABLE_NAMES)})
+        yield from ()
+
+    counted = Seen()
+    yield from run_apart([Part("index", 0, count)], counted, lambda _rows: None)
+    rows.update(counted.counts)
+
+
+@contextmanager
+def _opened(place: Place) -> Iterator[Environment]:
+    environment = Environment(place.index, TABLE_NAMES, writable=False)
+    try:
+        yield environment
+    finally:
+        environment.close()
+
+
+def _on_tables(place: Place, look: _Look, tally: Tally) -> Iterator[str]:
+    with _opened(place) as environment:
+        yield from look(environment, tally)
+
+
+def _parts(place: Place, rows: dict[str, int]) -> Iterator[Part]:
+    """The looks that are always taken, the longest first. A proof over the events in their order is one more of these."""
+    journal, store_id = place.store.journal, place.store.contents.store_id
+
+    def journalled(kv: Kv, tally: Tally) -> Iterator[str]:
+        return check_journal(kv, journal, store_id, tally, tail=place.is_still)
+
+    yield Part("journal", rows["events"] + rows["places"], partial(_on_tables, place, journalled))
+    for name, check in CHECKS.items():
+        yield Part(name, sum(rows[table] for table in _GONE_THROUGH[name]), partial(_on_tables, place, check))
+
+
+def _deep_parts(place: Place, rows: dict[str, int]) -> Iterator[Part]:
+    """Those that read every byte."""
+
+    def payloads(kv: Kv, tally: Tally) -> Iterator[str]:
+        readers = (SegmentReader(place.store.journal), SegmentReader(place.store.index, DERIVED_LANE))
+        return check_payloads(kv, readers, tally)
+
+    def replayed(kv: Kv, tally: Tally) -> Iterator[str]:
+        folder = place.scratch / "replayed"
+        folder.mkdir()
+        return check_replay(kv, folder, TABLE_NAMES, tally)
+
+    def structure(_tally: Tally) -> Iterator[str]:
+        for fault in structure_faults(place.index):
+            yield f"index: {fault}"
+
+    derived = sum(rows[table.name.lower()] for table in DERIVED if table is not Table.EVENTS)
+    yield Part("replay", rows["events"] + derived, partial(_on_tables, place, replayed))
+    yield Part("structure", 0, structure)
+    yield Part("payloads", rows["places"], partial(_on_tables, place, payloads))
+
+
+_GONE_THROUGH = {
+    "events": (
+        "events",
+        "by_inode",
+        "versions",
+        "cuts",
+        "places",
+        "by_agent",
+        "by_session",
+        "by_type",
+        "by_correlation",
+    ),
+    "tree": ("entries", "entries_by_cookie", "inodes", "links", "xattrs", "held"),
+    "past": ("entries_span", "inodes_past", "entries_past", "links_past", "extents_past", "xattrs_past"),
+    "stored": ("places", "extents", "extents_past", "inodes"),
+}
+"""Tables that each check goes through, for the bar."""
+assert _GONE_THROUGH.keys() == CHECKS.keys()
