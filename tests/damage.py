@@ -144,5 +144,14 @@ def junk_pages(store: Path, first: int = 2) -> None:
     path.write_bytes(data)
 
 
+def rows_of(store: Path) -> list[list[tuple[bytes, bytes]]]:
+    """All rows of all tables."""
+    environment = Environment(store / "index", TABLE_NAMES, writable=False)
+    try:
+        return [list(environment.scan(table)) for table in Table]
+    finally:
+        environment.close()
+
+
 def as_json(text: str) -> list[dict[str, object]]:
     return [json.loads(line) for line in text.splitlines()]

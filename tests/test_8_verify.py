@@ -25,6 +25,7 @@ from damage import (
     in_index,
     junk_pages,
     offset_of,
+    rows_of,
     segment,
     verified,
 )
@@ -35,7 +36,7 @@ from users import User
 
 from lighthousefs.answers.caches import compared
 from lighthousefs.checker.tally import Tally
-from lighthousefs.engine.opening import KNOWN, TABLE_NAMES, open_store
+from lighthousefs.engine.opening import KNOWN, open_store
 from lighthousefs.errors import InUse
 from lighthousefs.ids import ROOT_INO
 from lighthousefs.integrity.apart import Part, Seen, run_apart
@@ -292,14 +293,6 @@ def test_junk_in_one_page_is_found_or_in_nobodys_way(plain: Path) -> None:
         else:
             assert rows_of(plain) == rows, page
     assert told > 5
-
-
-def rows_of(store: Path) -> list[list[tuple[bytes, bytes]]]:
-    environment = Environment(store / "index", TABLE_NAMES, writable=False)
-    try:
-        return [list(environment.scan(table)) for table in Table]
-    finally:
-        environment.close()
 
 
 @pytest.mark.parametrize("what", ["missing", "cut", "no first page"])

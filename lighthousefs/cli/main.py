@@ -33,6 +33,7 @@ COMMANDS = {
     "log": "What happened, newest first.",
     "show": "One event whole.",
     "verify": "Whether a store is what was written.",
+    "repair": "Mend what can be, list what cannot.",
     "config": "Check settings, show those in force, or all there are.",
 }
 EPILOG = """\b

@@ -51,10 +51,10 @@ def verify(target: Path, deep: bool, as_json: bool) -> None:
         def began(rows: int) -> Callable[[int], object]:
             return bar.enter_context(output.progress(rows, " rows"))
 
-        for part, sentence in verified(store, deep=deep, seen=seen, began=began):
+        for part, sentence, facts in verified(store, deep=deep, seen=seen, began=began):
             broken += 1
             if as_json:
-                output.json_line({"broken": sentence, "check": part})
+                output.json_line({"broken": sentence, "check": part, **(facts or {})})
             else:
                 output.line(sentence)
     for note in seen.notes:

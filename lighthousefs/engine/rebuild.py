@@ -28,8 +28,13 @@ def rebuild_index(
     *,
     prefix_is_enough: bool = False,
     known_synced: int | None = None,
+    verify_from: int = 0,
+    aside: Path | None = None,
 ) -> Damaged | None:
-    """Replay the whole journal into a new index at `index`; `known_synced` as for `Scan`.
+    """Replay the whole journal into a new index at `index`. The old one comes to lie at `aside`, or is removed.
+
+    `known_synced` is as for `Scan`. Contents before position `verify_from` may be other than what was written: the events
+    that carried them count.
 
     Raises Damaged if the journal is damaged, unless the events before the damage are enough: then returns it. A torn
     tail is left alone: whoever opens the store next finds it behind the new index.
@@ -41,7 +46,7 @@ def rebuild_index(
     stored = StoredContents(environment, journal, beside)
     try:
         state, log = TableState(environment), EventIndex(environment)
-        scan = Scan(journal, store_id, known_synced=known_synced)
+        scan = Scan(journal, store_id, known_synced=known_synced, verify_from=verify_from)
         uncommitted = 0
         for group in scan.groups():
             replay(group, state, log, stored)
@@ -71,7 +76,7 @@ def rebuild_index(
     old = index.with_name(index.name + ".old")
     shutil.rmtree(old, ignore_errors=True)
     if index.exists():
-        index.rename(old)
+        index.rename(aside or old)
     beside.rename(index)
     sync_folder(index.parent)
     shutil.rmtree(old, ignore_errors=True)

@@ -22,19 +22,21 @@ from lighthousefs.errors import LighthouseError
 _fork = multiprocessing.get_context("fork")
 
 
-class Part(NamedTuple):
-    """One look: `run` gives sentences about what is broken, and goes through `rows` rows of tables."""
-
-    name: str
-    rows: int
-    run: Callable[[Tally], Iterator[str]]
-
-
 class Finding(NamedTuple):
-    """A broken invariant, and the part that came upon it."""
+    """A broken invariant, and the part that came upon it: `journal`, `payloads`, or one that looks at the index. `facts` are
+    what JSON says besides."""
 
     part: str
     sentence: str
+    facts: dict[str, Any] | None = None
+
+
+class Part(NamedTuple):
+    """One look: `run` gives what is broken, and goes through `rows` rows of tables."""
+
+    name: str
+    rows: int
+    run: Callable[[Tally], Iterator[str | Finding]]
 
 
 class Seen:
@@ -83,7 +85,7 @@ def _take(part: Part, kind: str, value: Any, seen: Seen, advance: Callable[[int]
     if kind == "rows":
         advance(value)
     elif kind == "broken":
-        yield Finding(part.name, value)
+        yield value if isinstance(value, Finding) else Finding(part.name, value)
     else:
         seen.counts.update(value[0])
         seen.notes.extend(value[1])

@@ -69,7 +69,7 @@ def _verify_held(
             yield from run_apart([part], seen, lambda _rows: None)
 
 
-def _sampled(place: Place, mount: mountinfo.Mount, tally: Tally) -> Iterator[str]:
+def _sampled(place: Place, mount: mountinfo.Mount, tally: Tally) -> Iterator[str | Finding]:
     environment = Environment(place.index, TABLE_NAMES, writable=False)
     last = environment.floor(Table.EVENTS, b"\xff" * 8)
     readers = (SegmentReader(place.store.journal), SegmentReader(place.store.index, DERIVED_LANE))

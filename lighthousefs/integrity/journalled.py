@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from blake3 import blake3
+
 from lighthousefs.checker.tally import Tally
-from lighthousefs.errors import Damaged
+from lighthousefs.errors import Damaged, StorageError
 from lighthousefs.ids import PAYLOAD_INDEX_BITS
+from lighthousefs.integrity.apart import Finding
 from lighthousefs.log.eventlog import Committed, committed
 from lighthousefs.log.payloads import EVENT_LANE, Place, Repeated, pack_place
 from lighthousefs.storage.record import Reference
 from lighthousefs.storage.scan import PayloadPlace, Scan, TornTail
+from lighthousefs.storage.segment import SegmentReader, segment_name
 from lighthousefs.storage.survey import Broken, Events, Survey
 from lighthousefs.tables.kv import Kv
 from lighthousefs.tables.rows import TIME
@@ -21,35 +25,65 @@ _INDEX = (1 << PAYLOAD_INDEX_BITS) - 1
 _NONE = (1 << 64) - 1
 
 
-def check_journal(kv: Kv, journal: Path, store_id: bytes, tally: Tally, *, tail: bool) -> Iterator[str]:
-    """Each record of the journal that is not whole up to where the index got, and each event and place in which they differ.
+def check_journal(kv: Kv, journal: Path, store_id: bytes, tally: Tally, *, tail: bool) -> Iterator[str | Finding]:
+    """Each record of the journal that is not whole up to where the index got, and, as findings about the index, each event and
+    place in which that differs from a whole record.
 
     With `tail` also what lies behind, which nobody may be writing.
     """
     mark = committed(kv)
     if mark is None:
-        yield "the index does not say how far it got"
-        return
-    survey = Survey(journal, store_id, until=mark.position)
+        yield _of_index("the index does not say how far it got")
+        mark = Committed(0, 0, 0, 0, 0)
+    survey = Survey(journal, store_id, until=None if tail else mark.position, mark=mark.position)
     beside = _Beside(kv, tally)
-    is_whole = True
+    behind: list[Broken] = []
     for record in survey.records():
         if isinstance(record, Broken):
-            is_whole = False
-            yield f"{record.place}: {record.what}"
-        elif isinstance(record, Events):
-            yield from beside.events(record)
-        else:
-            yield from beside.payload(record)
+            if record.position < mark.position:
+                yield _of_journal(record)
+            else:
+                behind.append(record)
+            continue
+        yield from beside.events(record) if isinstance(record, Events) else beside.payload(record)
+    is_short = beside.has_more
+    if is_short:
+        # Else it is for a scan to say whether what lies behind the mark is a torn tail.
+        yield from map(_of_journal, behind)
+        yield from _check_end(journal, survey, mark)
     yield from beside.rest()
     tally.counts["segments"] += survey.segments
     tally.counts["records"] += survey.records_whole
-    if is_whole and survey.end.number != mark.number:
-        yield f"the index says that it got to record {mark.number}, where record {survey.end.number} of the journal ends"
-    if beside.last_seq != mark.seq:
-        yield f"the index says that it holds {mark.seq} events, but it ends with event {beside.last_seq}"
-    if tail:
+    wrong = [] if is_short else list(_check_mark(mark, survey, beside))
+    yield from wrong
+    if tail and not wrong and survey.at_mark is not None:
         yield from _check_tail(journal, store_id, mark, tally)
+
+
+def _check_end(journal: Path, survey: Survey, mark: Committed) -> Iterator[Finding]:
+    """Where the journal of an index that has more events than it ends."""
+    last = survey.end.position >> 32
+    if mark.position >> 32 > last:
+        place = f"{journal.name}/{segment_name(EVENT_LANE, last + 1)} at offset 0"
+        yield Finding("journal", f"{place}: the file is missing, and the index needs it", {"place": place})
+    else:
+        place = f"{journal.name}/{segment_name(EVENT_LANE, last)} at offset {survey.end.position & 0xFFFFFFFF}"
+        yield Finding("journal", f"{place}: the records end here, and the index has more events", {"place": place})
+
+
+def _check_mark(mark: Committed, survey: Survey, beside: _Beside) -> Iterator[Finding]:
+    """What the index says of itself, where no event of it is missing in the journal."""
+    at = survey.at_mark
+    if at is None or at.number != mark.number:
+        where = f"offset {mark.position & 0xFFFFFFFF} of segment {mark.position >> 32}"
+        yield _of_index(f"the index says that it got to record {mark.number}, which does not end at {where}")
+    elif not at.known_synced <= mark.synced <= mark.position:
+        yield _of_index(
+            f"the index says that the journal was on disk to {mark.synced:#x}, when it got to {mark.position:#x}"
+        )
+    if (beside.last_seq, beside.last_time) != (mark.seq, mark.log_time):
+        said = f"the index says that it ends with event {mark.seq} at {mark.log_time}"
+        yield _of_index(f"{said}, and it ends with event {beside.last_seq} at {beside.last_time}")
 
 
 def _check_tail(journal: Path, store_id: bytes, mark: Committed, tally: Tally) -> Iterator[str]:
@@ -66,50 +100,83 @@ def _check_tail(journal: Path, store_id: bytes, mark: Committed, tally: Tally) -
         tally.notes.append(f"{torn.place}: {torn.bytes} bytes of unfinished records, {why}")
 
 
-def check_journal_alone(journal: Path, store_id: bytes) -> Iterator[str]:
-    """Each record that is not whole, where there is no index to say how far the journal must go."""
-    scan = Scan(journal, store_id, known_synced=None)
+def check_journal_alone(journal: Path, store_id: bytes, *, deep: bool) -> Iterator[str | Finding]:
+    """Each record that is not whole, where there is no index to say how far the journal must go; if `deep`, contents too."""
+    reader = SegmentReader(journal)
+    survey = Survey(journal, store_id)
+    broken: list[Broken] = []
+    for record in survey.records():
+        if isinstance(record, Broken):
+            broken.append(record)
+        elif deep and isinstance(record, PayloadPlace):
+            try:
+                is_right = blake3(reader.read(record.segment, record.offset, record.length)).digest() == record.digest
+            except StorageError:
+                is_right = False
+            if not is_right:
+                seq = record.payload_id >> PAYLOAD_INDEX_BITS
+                where = f"journal/{segment_name(EVENT_LANE, record.segment)} at offset {record.offset}"
+                what = f"{where}: contents of event {seq}: the stored bytes are not those that were written"
+                yield Finding("payloads", what, {"seq": seq})
+    # What was on disk for certain may be damaged, and events behind it count; what was not may be a torn tail.
+    scan = Scan(journal, store_id, known_synced=None, verify_from=survey.end.known_synced)
     for _group in scan.groups():
         pass
     if isinstance(scan.verdict, Damaged):
         yield str(scan.verdict)
-        for record in Survey(journal, store_id).records():
-            if isinstance(record, Broken) and record.place not in scan.verdict.place:
-                yield f"{record.place}: {record.what}"
+        yield from (f"{one.place}: {one.what}" for one in broken if one.what != scan.verdict.what)
+
+
+def _of_journal(broken: Broken) -> Finding:
+    return Finding("journal", f"{broken.place}: {broken.what}", {"place": broken.place})
+
+
+def _of_index(sentence: str) -> Finding:
+    return Finding("index", sentence)
 
 
 class _Beside:
-    """Walks the rows of events and of places beside the records, both in their order. `last_seq` is the index's."""
+    """Walks the rows of events and of places beside the records, both in their order. `last_seq` and `last_time` are of the
+    newest event that it came to in the index. What the journal has behind that is no fault: the next mount applies it."""
 
     def __init__(self, kv: Kv, tally: Tally) -> None:
         self._events = tally.scan(kv, Table.EVENTS)
         self._places = (row for row in tally.scan(kv, Table.PLACES) if not row[0][-1] and not row[0][-2] & _INDEX >> 8)
-        self.last_seq = 0
+        self.last_seq = self.last_time = 0
         self._event: tuple[bytes, bytes] | None = None
         self._place: tuple[bytes, bytes] | None = None
         self._next_event()
         self._next_place()
         self._carried: list[tuple[int, bytes]] = []
-        self._journal_has_not = _Range("event", "in the index and not in the journal")
-        self._index_has_not = _Range("event", "in the journal and not in the index")
-        self._unplaced = _Range("contents of event", "in the places of the index and not in the journal")
+        self._journal_has_not = _Range("journal", "event", "in the index and not in the journal")
+        self._index_has_not = _Range("index", "event", "in the journal and not in the index")
+        self._unplaced = _Range("journal", "contents of event", "in the places of the index and not in the journal")
 
     def _next_event(self) -> None:
         self._event = next(self._events, None)
         self._seq = _NONE if self._event is None else int.from_bytes(self._event[0], "big")
         if self._event is not None:
-            self.last_seq = self._seq
+            self.last_seq, self.last_time = (
+                self._seq,
+                int.from_bytes(self._event[1][: TIME.size], "little", signed=True),
+            )
+
+    @property
+    def has_more(self) -> bool:
+        """Whether the index has events behind all that the journal has."""
+        return self._event is not None
 
     def _next_place(self) -> None:
         self._place = next(self._places, None)
         self._payload = _NONE if self._place is None else int.from_bytes(self._place[0], "big")
 
-    def events(self, record: Events) -> Iterator[str]:
+    def events(self, record: Events) -> Iterator[Finding]:
         first = record.first_seq
         for payload, digest in self._carried:
             at = (payload >> PAYLOAD_INDEX_BITS) - first
             if not 0 <= at < len(record.events) or digest not in record.events[at]:
-                yield f"contents of event {payload >> PAYLOAD_INDEX_BITS}: the journal has them with another digest than the event"
+                what = "the journal has them with another digest than the event"
+                yield Finding("journal", f"contents of event {payload >> PAYLOAD_INDEX_BITS}: {what}")
         self._carried.clear()
         time = TIME.pack(record.log_time_ns)
         for seq, data in enumerate(record.events, first):
@@ -117,27 +184,31 @@ class _Beside:
                 self._journal_has_not.add(self._seq)
                 self._next_event()
             if self._seq > seq:
-                self._index_has_not.add(seq)
+                if self._event is not None:
+                    self._index_has_not.add(seq)
                 continue
             if self._journal_has_not.first or self._index_has_not.first:
                 yield from (*self._journal_has_not.end(), *self._index_has_not.end())
             assert self._event is not None
             value = self._event[1]
             if value[TIME.size :] != data:
-                yield f"event {seq}: its bytes in the index are not those in the journal"
+                yield _of_index(f"event {seq}: its bytes in the index are not those in the journal")
             if value[: TIME.size] != time:
-                yield f"event {seq}: its log time in the index is not that in the journal, {record.log_time_ns}"
+                what = f"its log time in the index is not that in the journal, {record.log_time_ns}"
+                yield _of_index(f"event {seq}: {what}")
             self._next_event()
 
-    def payload(self, record: PayloadPlace | Reference) -> Iterator[str]:
+    def payload(self, record: PayloadPlace | Reference) -> Iterator[Finding]:
         payload = record.payload_id
         self._carried.append((payload, record.digest))
         while self._payload < payload:
             self._unplaced.add(self._payload >> PAYLOAD_INDEX_BITS)
             self._next_place()
         seq = payload >> PAYLOAD_INDEX_BITS
+        if self._place is None and self._event is None:
+            return
         if self._payload > payload:
-            yield f"contents of event {seq}: no place is known for them, and the journal has one"
+            yield _of_index(f"contents of event {seq}: no place is known for them, and the journal has one")
             return
         yield from self._unplaced.end()
         assert self._place is not None
@@ -146,10 +217,11 @@ class _Beside:
         else:
             told = Place(record.length, EVENT_LANE, record.segment, record.offset, record.sums)
         if self._place[1] != pack_place(told):
-            yield f"contents of event {seq}: their place in the index is not that in the journal, {_where(told)}"
+            what = f"their place in the index is not that in the journal, {_where(told)}"
+            yield _of_index(f"contents of event {seq}: {what}")
         self._next_place()
 
-    def rest(self) -> Iterator[str]:
+    def rest(self) -> Iterator[Finding]:
         while self._event is not None:
             self._journal_has_not.add(self._seq)
             self._next_event()
@@ -163,21 +235,24 @@ class _Beside:
 class _Range:
     """Events that follow one another among those that could be meant, told as one sentence."""
 
-    def __init__(self, what: str, where: str) -> None:
-        self._what, self._where = what, where
+    def __init__(self, part: str, what: str, where: str) -> None:
+        self._part, self._what, self._where = part, what, where
         self._last = 0
         self.first = 0
+
+    def _facts(self) -> dict[str, int]:
+        return {"first_event": self.first, "last_event": self._last}
 
     def add(self, seq: int) -> None:
         self.first = self.first or seq
         self._last = seq
 
-    def end(self) -> Iterator[str]:
+    def end(self) -> Iterator[Finding]:
         """The sentence, if there is something to tell; what comes next begins another."""
         if self.first and self.first == self._last:
-            yield f"{self._what} {self.first} is {self._where}"
+            yield Finding(self._part, f"{self._what} {self.first} is {self._where}", self._facts())
         elif self.first:
-            yield f"{self._what}s {self.first} to {self._last} are {self._where}"
+            yield Finding(self._part, f"{self._what}s {self.first} to {self._last} are {self._where}", self._facts())
         self.first = self._last = 0
 
 

@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from lighthousefs.checker.payloads import check_payloads
 from lighthousefs.checker.tables import CHECKS
 from lighthousefs.checker.tally import Tally
 from lighthousefs.engine.opening import TABLE_NAMES
 from lighthousefs.errors import Unusable
 from lighthousefs.integrity.apart import Finding, Part, Seen, run_apart
 from lighthousefs.integrity.journalled import check_journal, check_journal_alone
+from lighthousefs.integrity.losses import lost_contents
 from lighthousefs.integrity.replayed import check_replay
 from lighthousefs.log.payloads import DERIVED_LANE
 from lighthousefs.storage.environment import Environment, index_is_whole
@@ -32,7 +32,7 @@ from lighthousefs.tables.kv import Kv
 from lighthousefs.tables.schema import DERIVED, Table
 
 _ROOM_LEFT_BYTES = 64 << 20
-_Look = Callable[[Kv, Tally], Iterator[str]]
+_Look = Callable[[Kv, Tally], Iterator[str | Finding]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,7 @@ def look_at(
     if unusable:
         yield from unusable
         store_id = place.store.contents.store_id
-        alone = Part("journal", 0, lambda _tally: check_journal_alone(place.store.journal, store_id))
+        alone = Part("journal", 0, lambda _tally: check_journal_alone(place.store.journal, store_id, deep=deep))
         yield from run_apart([alone], seen, lambda _rows: None)
         return
     parts = [*_parts(place, rows), *(_deep_parts(place, rows) if deep else [])]
@@ -122,7 +122,7 @@ def _opened(place: Place) -> Iterator[Environment]:
         environment.close()
 
 
-def _on_tables(place: Place, look: _Look, tally: Tally) -> Iterator[str]:
+def _on_tables(place: Place, look: _Look, tally: Tally) -> Iterator[str | Finding]:
     with _opened(place) as environment:
         yield from look(environment, tally)
 
@@ -131,7 +131,7 @@ def _parts(place: Place, rows: dict[str, int]) -> Iterator[Part]:
     """The looks that are always taken, the longest first. A proof over the events in their order is one more of these."""
     journal, store_id = place.store.journal, place.store.contents.store_id
 
-    def journalled(kv: Kv, tally: Tally) -> Iterator[str]:
+    def journalled(kv: Kv, tally: Tally) -> Iterator[str | Finding]:
         return check_journal(kv, journal, store_id, tally, tail=place.is_still)
 
     yield Part("journal", rows["events"] + rows["places"], partial(_on_tables, place, journalled))
@@ -141,10 +141,6 @@ def _parts(place: Place, rows: dict[str, int]) -> Iterator[Part]:
 
 def _deep_parts(place: Place, rows: dict[str, int]) -> Iterator[Part]:
     """Those that read every byte."""
-
-    def payloads(kv: Kv, tally: Tally) -> Iterator[str]:
-        readers = (SegmentReader(place.store.journal), SegmentReader(place.store.index, DERIVED_LANE))
-        return check_payloads(kv, readers, tally)
 
     def replayed(kv: Kv, tally: Tally) -> Iterator[str]:
         folder = place.scratch / "replayed"
@@ -158,7 +154,17 @@ def _deep_parts(place: Place, rows: dict[str, int]) -> Iterator[Part]:
     derived = sum(rows[table.name.lower()] for table in DERIVED if table is not Table.EVENTS)
     yield Part("replay", rows["events"] + derived, partial(_on_tables, place, replayed))
     yield Part("structure", 0, structure)
-    yield Part("payloads", rows["places"], partial(_on_tables, place, payloads))
+    yield payloads_part(place, rows["places"])
+
+
+def payloads_part(place: Place, rows: int) -> Part:
+    """The look at every stored byte."""
+
+    def payloads(kv: Kv, tally: Tally) -> Iterator[str | Finding]:
+        readers = (SegmentReader(place.store.journal), SegmentReader(place.store.index, DERIVED_LANE))
+        return lost_contents(kv, readers, tally)
+
+    return Part("payloads", rows, partial(_on_tables, place, payloads))
 
 
 _GONE_THROUGH = {

@@ -134,7 +134,7 @@ class Scan:
     """One pass over a lane. Use up `groups()`, then ask `verdict` and `tail`.
 
     `start` and `number` are the end and the last record number of what the index holds, 0 for the whole journal.
-    `known_synced` is the P that the index stores, None if there is no index.
+    `known_synced` is the P that the index stores, None if there is no index. Contents are verified from `verify_from` on.
     """
 
     def __init__(
@@ -147,6 +147,7 @@ class Scan:
         known_synced: int | None,
         lane: int = 0,
         verify_payloads: bool = True,
+        verify_from: int = 0,
     ) -> None:
         self._folder = folder
         self._store_id = store_id
@@ -157,7 +158,7 @@ class Scan:
         self._has_index = known_synced is not None
         # A journal is created durably with its first segment record, and an index never holds what is not durable.
         self._known_synced = max(known_synced or 0, start, position(1, SEGMENT_RECORD_BYTES))
-        self._verify_payloads = verify_payloads
+        self._verify_from = verify_from if verify_payloads else position(1 << 32, 0)
         self._segments: list[int] = []
         self._kept = Tail(start, number, 0)
         self._payloads: list[PayloadPlace | Reference] = []
@@ -345,7 +346,7 @@ class Scan:
         data_offset = offset + HEADER_BYTES + header.meta_len
         if end > window.size:
             reason = "the file ends inside it"
-        elif self._verify_payloads and not self._sums_match(window, data_offset, header.data_len, meta.sums):
+        elif self._is_wrong(window, data_offset, header, meta.sums):
             reason = "the checksum of its contents does not match"
         else:
             data_stop = data_offset + header.data_len
@@ -366,13 +367,16 @@ class Scan:
             raise _BadPlace(segment, offset, "the file ends inside it")
         return meta
 
-    def _sums_match(self, window: SegmentWindow, offset: int, length: int, sums: tuple[int, ...]) -> bool:
+    def _is_wrong(self, window: SegmentWindow, offset: int, header: Header, sums: tuple[int, ...]) -> bool:
+        if position(header.segment, header.offset) < self._verify_from:
+            return False
+        length = header.data_len
         for block, expected in enumerate(sums):
             size = min(BLOCK_BYTES, length - block * BLOCK_BYTES)
             buffer, at = window.view(offset + block * BLOCK_BYTES, size)
             if xxh3_64_intdigest(memoryview(buffer)[at : at + size]) != expected:
-                return False
-        return True
+                return True
+        return False
 
     def _judge(self, bad: _BadPlace) -> TornTail | Damaged:
         # The first record of the first file is 1; what numbers later files begin with only their records could say.

@@ -51,11 +51,11 @@ class Events(NamedTuple):
 
 
 class Broken(NamedTuple):
-    """A place where no record is that should be there. `missing` are records that are known to be lost, 0 for none or unknown."""
+    """A place where no record is that should be there; `position` is the same as a number."""
 
     place: str
     what: str
-    missing: int = 0
+    position: int
 
 
 class End(NamedTuple):
@@ -72,14 +72,18 @@ Record = Events | PayloadPlace | Reference
 class Survey:
     """One pass over a lane up to position `until` (None: to the end of its files). Use up `records`, then ask `end`.
 
-    Contents are not read. `segments` counts the files that were gone through.
+    Contents are not read. `segments` counts the files that were gone through; `at_mark` is what `end` was where a record ended
+    at position `mark`, None if none does.
     """
 
-    def __init__(self, folder: Path, store_id: bytes, *, until: int | None = None, lane: int = 0) -> None:
+    def __init__(
+        self, folder: Path, store_id: bytes, *, until: int | None = None, mark: int = 0, lane: int = 0
+    ) -> None:
         self._folder = folder
         self._store_id = store_id
         self._seed = check_seed(store_id)
         self._until = position(_WHOLE, 0) if until is None else until
+        self._mark = mark
         self._lane = lane
         self._number = 0
         self._known_synced = 0
@@ -87,6 +91,7 @@ class Survey:
         self.segments = 0
         self.records_whole = 0
         self.end = End(0, 0, 0)
+        self.at_mark: End | None = None
 
     def records(self) -> Iterator[Record | Broken]:
         """All of them in order. Raises Damaged if the folder is missing, Unusable, FormatError as a scan does."""
@@ -97,7 +102,7 @@ class Survey:
         length = 0
         for segment in range(1, last + 1):
             if segment not in there:
-                yield Broken(self._place(segment, 0), "the file is missing")
+                yield self._broken(segment, 0, "the file is missing")
                 self._is_certain = False
                 continue
             self.segments += 1
@@ -125,17 +130,19 @@ class Survey:
                     yield from self._passed(header, segment)
                     record = self._record(window, header, offset, end, previous_length)
                     if isinstance(record, str):
-                        yield Broken(self._place(segment, offset), record)
+                        yield self._broken(segment, offset, record)
                     elif record is not None:
                         yield record
                     self.records_whole += not isinstance(record, str)
                     offset = end
+                    if position(segment, end) == self._mark:
+                        self.at_mark = End(self._mark, self._number, self._known_synced)
                     continue
-            yield Broken(self._place(segment, offset), what or "no record begins here")
+            yield self._broken(segment, offset, what or "no record begins here")
             self._is_certain = False
             offset = self._next(window, segment, offset + ALIGNMENT, limit_of_file)
         if limit != _WHOLE and offset < limit:
-            yield Broken(self._place(segment, offset), f"the records end here, and they went on to {limit}")
+            yield self._broken(segment, offset, f"the records end here, and they went on to {limit}")
         return offset
 
     def _why_not(self, header: Header | str, segment: int, offset: int) -> str | None:
@@ -159,10 +166,10 @@ class Survey:
             else:
                 why = f"records {due} to {header.number - 1} are lost before this one" if missing > 1 else ""
                 why = why or f"record {due} is lost before this one"
-            yield Broken(self._place(segment, header.offset), why, missing)
+            yield self._broken(segment, header.offset, why)
         if header.known_synced < self._known_synced:
             why = "its header says that less was on disk than an earlier one does"
-            yield Broken(self._place(segment, header.offset), why)
+            yield self._broken(segment, header.offset, why)
         self._is_certain = True
         self._number = header.number
         self._known_synced = max(self._known_synced, header.known_synced)
@@ -237,6 +244,9 @@ class Survey:
                     return offset
             offset += ALIGNMENT
         return limit
+
+    def _broken(self, segment: int, offset: int, what: str) -> Broken:
+        return Broken(self._place(segment, offset), what, position(segment, offset))
 
     def _place(self, segment: int, offset: int) -> str:
         return f"{self._folder.name}/{segment_name(self._lane, segment)} at offset {offset}"
