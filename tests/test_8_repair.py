@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import random
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -301,3 +302,26 @@ def test_a_store_in_use_is_refused(tmp_path: Path) -> None:
 def test_a_store_that_another_command_holds_is_refused(sound: Path) -> None:
     with Store.open(sound, KNOWN).lock(), pytest.raises(InUse):
         steps(sound)
+
+
+# Anything
+
+
+def test_whatever_flips_a_second_repair_changes_nothing(plain: Path, tmp_path: Path) -> None:
+    """Bits anywhere in the store: what is mended is sound then, what is lost is said again."""
+    chance = random.Random(17)
+    names = [path.relative_to(plain) for path in sorted(plain.rglob("*")) if path.suffix in (".seg", ".mdb")]
+    for number in range(24):
+        store = Path(shutil.copytree(plain, tmp_path / f"flipped-{number}"))
+        path = store / chance.choice([name for name in names if name.name != "lock.mdb"])
+        for _ in range(chance.randrange(1, 4)):
+            flip(path, chance.randrange(path.stat().st_size), 1 << chance.randrange(8))
+        first = steps(store)
+        after = bytes_of(store)
+        again = steps(store)
+        assert [step for step in again if step.kind == "mend"] == [], path
+        assert [step.sentence for step in first if step.kind == "lost"] == [step.sentence for step in again], path
+        assert bytes_of(store) == after
+        if not again:
+            assert verified(store, deep=True) == []
+        shutil.rmtree(store)

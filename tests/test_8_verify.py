@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from commandline import Refuses, done, kill_daemon, project_in, run
+from commandline import done, project_in
 from damage import (
     LATER,
     OPEN,
@@ -29,22 +27,17 @@ from damage import (
     segment,
     verified,
 )
-from machine import Machine
 from model_driver import Driver, random_ops
-from mounting import Mounted
 from users import User
 
-from lighthousefs.answers.caches import compared
+from lighthousefs.checker.tables import CHECKS
 from lighthousefs.checker.tally import Tally
-from lighthousefs.engine.opening import KNOWN, open_store
-from lighthousefs.errors import InUse
-from lighthousefs.ids import ROOT_INO
+from lighthousefs.engine.opening import KNOWN
+from lighthousefs.errors import Damaged
 from lighthousefs.integrity.apart import Part, Seen, run_apart
-from lighthousefs.integrity.served import Sample
-from lighthousefs.layout import Layout
-from lighthousefs.mountinfo import Mount
 from lighthousefs.storage.environment import Environment
 from lighthousefs.storage.store import Store
+from lighthousefs.tables.memory import MemoryKv
 from lighthousefs.tables.schema import Table, seq_key
 
 STRANGER = User(61236, 61236)
@@ -331,171 +324,47 @@ def test_a_part_that_is_killed_is_an_answer() -> None:
     assert seen.counts == {"looks": 1}
 
 
-# The command
-
-
-def test_broken_invariants_are_lines_and_the_status_is_1(plain: Path) -> None:
-    flip_row(plain, Table.CUTS, 0)
+def test_an_index_of_another_layout_is_made_again_by_the_next_mount(plain: Path) -> None:
+    store = Store.open(plain, KNOWN)
+    with store.lock():
+        store.replace(index_layout=1)
+    seen = Seen()
+    assert verified(plain, seen=seen) == []
+    assert any("is of layout 1" in note for note in seen.notes)
     flip(segment(plain), offset_of(plain, event_bytes(plain, 9)) + 20)
-    ended = run("verify", plain)
-    assert ended.returncode == 1
-    assert any("cuts" in line for line in ended.stdout.splitlines())
-    assert f"{plain} is damaged" in ended.stderr
-    ended = run("verify", plain, "--json")
-    assert ended.returncode == 1
-    *broken, summary = as_json(ended.stdout)
-    assert {"broken", "check"} == set(broken[0])
-    assert (summary["sound"], summary["broken_invariants"]) == (False, len(broken))
-    assert json.loads(ended.stderr)["error"]
+    assert verified(plain) != []
 
 
-def test_no_room_for_copies_is_said(sound: Path, monkeypatch: pytest.MonkeyPatch, refuses: Refuses) -> None:
-    monkeypatch.setattr("lighthousefs.integrity.verify._ROOM_LEFT_BYTES", 1 << 62)
-    refuses("verify", sound, status=1, words="TMPDIR")
+def test_pages_that_lead_in_a_circle_end() -> None:
+    class Circle(MemoryKv):
+        def scan(self, table: int, start: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+            rows = list(super().scan(table, start))
+            while rows:
+                yield from rows
+
+    kv = Circle()
+    for number in range(1, 4):
+        kv.put(Table.PLACES, seq_key(number << 12), b"?" * 14)
+        kv.put(Table.INODES, b"\0\0\0\0\0" + bytes([number]), b"?")
+    for name in ("tree", "stored"):
+        with pytest.raises(Damaged, match="comes behind"):
+            list(CHECKS[name](kv, Tally()))
 
 
-def test_nothing_is_left_behind(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "scratch").mkdir()
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "scratch"))
-    before = sorted(sound.rglob("*"))
-    assert verified(sound, deep=True) == []
-    assert list((tmp_path / "scratch").iterdir()) == []
-    assert sorted(sound.rglob("*")) == before
-
-
-def test_a_store_that_another_command_holds_is_refused(sound: Path) -> None:
-    with Store.open(sound, KNOWN).lock(), pytest.raises(InUse, match="is in use by pid"):
-        verified(sound)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can act as another user")
-def test_another_user_is_refused(reachable: Path) -> None:
-    with Mounted(reachable, options=["--allow-other"]) as mounted, Machine(reachable, uids=(STRANGER.uid,)) as machine:
-        for target in (mounted.mount_point, mounted.store):
-            told = machine.refused(STRANGER, "verify", target)
-            assert "as its owner" in told or "owner of the folder" in told
-        for path in (mounted.store, mounted.store / "store.json"):
-            path.chmod(0o755)
-        for target in (mounted.mount_point, mounted.store):
-            assert "only that user and root" in machine.refused(STRANGER, "verify", target)
-
-
-# Mounted
-
-
-@pytest.mark.parametrize("layout", list(Layout))
-def test_a_mount_is_verified_while_it_is_used(layout: Layout, tmp_path: Path) -> None:
-    with Mounted(tmp_path, layout=layout) as mounted:
-        stop = threading.Event()
-
-        def work() -> None:
-            number = 0
-            while not stop.is_set():
-                number += 1
-                file = mounted.current / f"file-{number % 50}"
-                file.write_bytes(os.urandom(2000))
-                file.rename(mounted.current / f"moved-{number % 20}")
-
-        (mounted.current / "folder").mkdir()
-        (mounted.current / "folder" / "still").write_bytes(b"still" * 1000)
-        (mounted.current / "link").symlink_to("folder/still")
-        busy = threading.Thread(target=work)
-        busy.start()
-        try:
-            for deep in ([], ["--deep"]):
-                (summary,) = as_json(done("verify", mounted.mount_point, *deep, "--json"))
-                checked = summary["checked"]
-                assert isinstance(checked, dict)
-                assert checked["looked at through the kernel"] > 3
-                assert checked["kept in memory"] > 3
-        finally:
-            stop.set()
-            busy.join()
-        newest = mounted.newest()
-        (summary,) = as_json(done("verify", mounted.store, "--json"))
-        checked = summary["checked"]
-        assert isinstance(checked, dict)
-        # What was acknowledged before the question is in its answer.
-        assert checked["events"] == newest
-
-
-def test_damage_below_a_mount_is_found_and_the_mount_goes_on(tmp_path: Path) -> None:
-    with Mounted(tmp_path) as mounted:
-        (mounted.current / "bad").write_bytes(SOME)
-        (mounted.current / "good").write_bytes(LATER)
-        done("sync", mounted.mount_point)
-        flip(segment(mounted.store), offset_of(mounted.store, SOME) + 77)
-        assert run("verify", mounted.mount_point).returncode == 0
-        ended = run("verify", mounted.mount_point, "--deep")
-        assert ended.returncode == 1
-        assert "the stored bytes are not those that were written" in ended.stdout
-        assert "kernel serves other" not in ended.stdout
-        assert (mounted.current / "good").read_bytes() == LATER
-
-
-def test_a_mount_whose_daemon_was_killed_is_verified_as_its_store(tmp_path: Path) -> None:
-    with Mounted(tmp_path) as mounted:
-        (mounted.current / "file").write_bytes(SOME)
-        kill_daemon(mounted.store)
-        ended = run("verify", mounted.mount_point)
-        assert (ended.returncode, ended.stdout[:6]) == (0, "sound:"), ended
-
-
-def test_a_cache_that_differs_from_its_table_is_found(plain: Path) -> None:
-    opened = open_store(Store.open(plain, KNOWN))
-    try:
-        engine = opened.engine
-        assert [row for row in compared(engine) if row and "broken" in row] == []
-        row = engine.state.inode(ROOT_INO)
-        assert row is not None
-        engine.state._inodes[ROOT_INO] = (row, b"other")
-        engine.identities.agents[99] = "nobody"
-        session = next(iter(engine.identities.sessions.values()))
-        engine.identities.sessions[session.number] = session._replace(uid=12345)
-        engine.environment.delete(Table.EVENTS, seq_key(engine.last_seq))
-        broken = [row["broken"] for row in compared(engine) if row and "broken" in row]
-        for words in (
-            "keeps another row of inode 2",
-            "not what it says",
-            "knows the agents",
-            "knows session",
-            "newest",
-        ):
-            assert any(words in sentence for sentence in broken), (words, broken)
-        engine.environment.abort()
-    finally:
-        opened.engine.refusal = "the test changed its memory"
-        opened.close()
-
-
-def test_what_the_kernel_serves_otherwise_is_found(tmp_path: Path) -> None:
-    """A plain folder stands for a mount that serves something else."""
-    with Mounted(tmp_path) as mounted:
-        (mounted.current / "folder").mkdir()
-        for name in ("same", "bytes", "size", "folder/in", "mode", "gone"):
-            (mounted.current / name).write_bytes(SOME)
-        seq = mounted.newest()
-        fake = tmp_path / "fake"
-        shutil.copytree(mounted.at(seq), fake / "history" / f"@{seq}")
-        shutil.copytree(mounted.current, fake / "current")
-        mounted.unmount()
-    past = fake / "history" / f"@{seq}"
-    (past / "bytes").write_bytes(SOME[:-1] + b"?")
-    (past / "size").write_bytes(SOME[:-1])
-    (past / "gone").unlink()
-    (past / "folder" / "more").write_bytes(b"")
-    opened = open_store(Store.open(mounted.store, KNOWN), read_only=True)
-    try:
-        mount = Mount(1, 0, 0, 1, Path("/"), fake, "", "fuse.lighthousefs", str(mounted.store), "")
-        sample = Sample(opened.engine.environment, opened.engine.stored.readers, mount, seq)
-        told = list(sample.check(Tally()))
-    finally:
-        opened.close()
-    for name, words in (
-        ("bytes", "serves other bytes"),
-        ("size", "serves 3999 bytes, the index has 4000"),
-        ("gone", "does not serve it: No such file"),
-        ("folder", "lists 2 names, the index has 1"),
-    ):
-        assert any(sentence.startswith(f"{past / name}: ") and words in sentence for sentence in told), (name, told)
-    assert not any("bytes" in sentence and f"{past / 'same'}: " in sentence for sentence in told)
+def test_bits_that_flip_anywhere_in_the_index_are_found_or_in_nobodys_way(plain: Path) -> None:
+    path = plain / "index" / "data.mdb"
+    chance = random.Random(11)
+    rows = rows_of(plain)
+    whole = path.read_bytes()
+    told = 0
+    for _ in range(40):
+        offset = chance.randrange(len(whole))
+        flip(path, offset, 1 << chance.randrange(8))
+        if verified(plain, deep=True):
+            told += 1
+        else:
+            now = rows_of(plain)
+            now[Table.DIGESTS] = rows[Table.DIGESTS]
+            assert now == rows, offset
+        path.write_bytes(whole)
+    assert told > 5

@@ -52,7 +52,7 @@ def _check_branches(kv: Kv) -> Iterator[str]:
 
 def _check_spans(kv: Kv, tally: Tally) -> Iterator[str]:
     past = 0
-    for key, value in kv.scan(Table.ENTRIES_PAST):
+    for key, value in tally.scan(kv, Table.ENTRIES_PAST):
         past += 1
         try:
             parent, name, until = INO_KEY.unpack_from(key)[1], key[INO_KEY.size : -9], int.from_bytes(key[-8:], "big")

@@ -6,6 +6,7 @@ import struct
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from lighthousefs.errors import Damaged
 from lighthousefs.tables.kv import Kv
 from lighthousefs.tables.schema import Table
 
@@ -29,9 +30,13 @@ class Tally:
         self._advance = advance
 
     def scan(self, kv: Kv, table: Table, counted: str = "") -> Iterator[tuple[bytes, bytes]]:
-        """All rows of a table, counted as `counted`."""
-        rows = 0
+        """All rows of a table, counted as `counted`. Raises Damaged where they do not come in their order: pages that lead to one
+        another in a circle would never end."""
+        rows, last = 0, b""
         for row in kv.scan(table):
+            if row[0] <= last and rows:
+                raise Damaged(f"index, {table.name.lower()}", f"row {row[0].hex()} comes behind {last.hex()}")
+            last = row[0]
             yield row
             rows += 1
             if not rows % _STEP_ROWS:

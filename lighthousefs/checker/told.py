@@ -69,6 +69,9 @@ class Told:
     def _seqs(self, number: int) -> Iterator[int]:
         last, start = 0, POSTING_KEY.pack(number, 0)
         while (found := self._kv.ceiling(self._table, start)) is not None:
+            if found[0] < start:
+                self._wrong.append(f"index, {self._name}: row {found[0].hex()} comes behind {start.hex()}")
+                return
             try:
                 key_number, first = POSTING_KEY.unpack(found[0])
                 if key_number != number:

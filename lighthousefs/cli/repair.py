@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import click
@@ -40,12 +40,13 @@ def repair(store: Path, dry_run: bool, as_json: bool) -> None:
 
     opened = Store.open(find(store).store, KNOWN)
     mended = lost = 0
-    with ended_by_sigterm("what was mended stays"), ExitStack() as bar:
+    with ended_by_sigterm("what was mended stays"), ExitStack() as open_till_end:
 
         def began(rows: int) -> Callable[[int], object]:
-            return bar.enter_context(output.progress(rows, " rows"))
+            return open_till_end.enter_context(output.progress(rows, " rows"))
 
-        for kind, sentence, facts in repaired(opened, dry_run=dry_run, began=began):
+        steps = open_till_end.enter_context(closing(repaired(opened, dry_run=dry_run, began=began)))
+        for kind, sentence, facts in steps:
             mended += kind == "mend"
             lost += kind == "lost"
             if as_json:

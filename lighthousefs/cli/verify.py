@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,12 +46,13 @@ def verify(target: Path, deep: bool, as_json: bool) -> None:
 
     store = Store.open(find(target).store, KNOWN)
     seen, broken = Seen(), 0
-    with ended_by_sigterm("nothing was changed"), ExitStack() as bar:
+    with ended_by_sigterm("nothing was changed"), ExitStack() as open_till_end:
 
         def began(rows: int) -> Callable[[int], object]:
-            return bar.enter_context(output.progress(rows, " rows"))
+            return open_till_end.enter_context(output.progress(rows, " rows"))
 
-        for part, sentence, facts in verified(store, deep=deep, seen=seen, began=began):
+        found = open_till_end.enter_context(closing(verified(store, deep=deep, seen=seen, began=began)))
+        for part, sentence, facts in found:
             broken += 1
             if as_json:
                 output.json_line({"broken": sentence, "check": part, **(facts or {})})

@@ -61,7 +61,7 @@ class Client:
         Raises Answered for what the daemon answers with an error, Unusable if the connection is lost.
         """
         # A sync waits for the disk without a word.
-        self._within = SYNC_WITHIN_S if ask == "sync" else ANSWER_WITHIN_S
+        self._within = SYNC_WITHIN_S if ask in ("sync", "caches") else ANSWER_WITHIN_S
         try:
             self._socket.sendall(protocol.frame(protocol.request(ask, arguments)))
         except BrokenPipeError:

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 from lighthousefs.checker.tally import Tally
 from lighthousefs.errors import LighthouseError
 
+_NICE = 10
 _fork = multiprocessing.get_context("fork")
 
 
@@ -100,6 +101,8 @@ def _ended(exit_code: int) -> str:
 def _look(told: Connection, part: Part) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # A mount that is served beside comes first.
+    os.nice(_NICE)
     # Last words of LMDB, or of a process that it killed, are for developers.
     faulthandler.disable()
     os.dup2(os.open(os.devnull, os.O_WRONLY), 2)

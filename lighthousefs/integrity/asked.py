@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 from lighthousefs import mountinfo
@@ -30,7 +30,7 @@ def require_own(store: Store) -> None:
 
 def verify(
     store: Store, *, deep: bool, seen: Seen, began: Callable[[int], Callable[[int], object]]
-) -> Iterator[Finding]:
+) -> Generator[Finding]:
     """All that is broken in a store, whoever holds it; see `look_at`. Raises InUse for one that another command holds."""
     require_own(store)
     holder = store.holder()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -18,7 +18,14 @@ from lighthousefs.errors import Damaged, StorageError
 from lighthousefs.integrity.apart import Finding, Part, Seen, run_apart
 from lighthousefs.integrity.asked import require_own
 from lighthousefs.integrity.journalled import check_journal_alone
-from lighthousefs.integrity.verify import Place, copied_bytes, look_at, payloads_part, scratch_folder
+from lighthousefs.integrity.verify import (
+    Place,
+    copied_bytes,
+    is_of_this_version,
+    look_at,
+    payloads_part,
+    scratch_folder,
+)
 from lighthousefs.log.eventlog import committed
 from lighthousefs.storage.environment import LMDB_ENGINE, Environment
 from lighthousefs.storage.scan import Scan, TornTail, cut
@@ -40,7 +47,7 @@ class Step(NamedTuple):
     facts: dict[str, Any]
 
 
-def repair(store: Store, *, dry_run: bool, began: Progress) -> Iterator[Step]:
+def repair(store: Store, *, dry_run: bool, began: Progress) -> Generator[Step]:
     """Mends what can be, and says of everything else what is gone and what the way out is.
 
     With `dry_run` nothing is changed. Raises InUse if somebody holds the store.
@@ -73,7 +80,8 @@ class _Repair:
         if journal:
             yield from self._lost_events(journal, index)
         else:
-            yield from self._cut_tail(is_index_whole=not index or not self._dry_run)
+            is_whole = (not index or not self._dry_run) and is_of_this_version(self._store)
+            yield from self._cut_tail(is_index_whole=is_whole)
         for lost in contents:
             yield Step("lost", lost.sentence, {"lost": "contents", **(lost.facts or {})})
 

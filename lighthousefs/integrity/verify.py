@@ -24,12 +24,12 @@ from lighthousefs.integrity.journalled import check_journal, check_journal_alone
 from lighthousefs.integrity.losses import lost_contents
 from lighthousefs.integrity.replayed import check_replay
 from lighthousefs.log.payloads import DERIVED_LANE
-from lighthousefs.storage.environment import Environment, index_is_whole
+from lighthousefs.storage.environment import LMDB_ENGINE, Environment, index_is_whole
 from lighthousefs.storage.segment import SegmentReader
 from lighthousefs.storage.snapshot import copy_bytes, copy_index, structure_faults
 from lighthousefs.storage.store import Store
 from lighthousefs.tables.kv import Kv
-from lighthousefs.tables.schema import DERIVED, Table
+from lighthousefs.tables.schema import DERIVED, INDEX_LAYOUT, Table
 
 _ROOM_LEFT_BYTES = 64 << 20
 _Look = Callable[[Kv, Tally], Iterator[str | Finding]]
@@ -82,8 +82,13 @@ def look_at(
     """All that is broken in the store at `place`. `began` is told how many rows there are to go through, and gives what is
     told of each further amount of them."""
     rows: dict[str, int] = {}
-    unusable = list(_count_rows(place, rows))
-    if unusable:
+    if is_of_this_version(place.store):
+        unusable = list(_count_rows(place, rows))
+    else:
+        unusable = []
+        layout = f"{place.store.contents.index_layout}, and this version's is {INDEX_LAYOUT}"
+        seen.notes.append(f"the index is of layout {layout}: it was not looked at, the next mount makes it again")
+    if not rows:
         yield from unusable
         store_id = place.store.contents.store_id
         alone = Part("journal", 0, lambda _tally: check_journal_alone(place.store.journal, store_id, deep=deep))
@@ -92,6 +97,11 @@ def look_at(
     parts = [*_parts(place, rows), *(_deep_parts(place, rows) if deep else [])]
     seen.counts["tables"] = len(rows)
     yield from run_apart(parts, seen, began(sum(part.rows for part in parts)))
+
+
+def is_of_this_version(store: Store) -> bool:
+    """Whether the index is one that this version keeps; of any other it knows only that it can be made again."""
+    return (store.contents.index_layout, store.contents.lmdb_engine) == (INDEX_LAYOUT, LMDB_ENGINE)
 
 
 def _count_rows(place: Place, rows: dict[str, int]) -> Iterator[Finding]:
@@ -180,7 +190,15 @@ _GONE_THROUGH = {
         "by_correlation",
     ),
     "tree": ("entries", "entries_by_cookie", "inodes", "links", "xattrs", "held"),
-    "past": ("entries_span", "inodes_past", "entries_past", "links_past", "extents_past", "xattrs_past"),
+    "past": (
+        "entries_past",
+        "entries_span",
+        "inodes_past",
+        "entries_past",
+        "links_past",
+        "extents_past",
+        "xattrs_past",
+    ),
     "stored": ("places", "extents", "extents_past", "inodes"),
 }
 """Tables that each check goes through, for the bar."""
