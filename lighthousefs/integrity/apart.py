@@ -48,7 +48,9 @@ class Seen:
         self.notes: list[str] = []
 
 
-def run_apart(parts: Sequence[Part], seen: Seen, advance: Callable[[int], object]) -> Iterator[Finding]:
+def run_apart(
+    parts: Sequence[Part], seen: Seen, advance: Callable[[int], object] = lambda _rows: None
+) -> Iterator[Finding]:
     """What the parts find, as they find it; `advance` is told of the rows they have been through."""
     waiting = list(reversed(parts))
     running: dict[Connection, tuple[Part, BaseProcess]] = {}

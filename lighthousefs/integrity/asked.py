@@ -66,7 +66,7 @@ def _verify_held(
         mount = None if holder.mount_point is None else mountinfo.mount_at(holder.mount_point)
         if not damaged and mount is not None and mount.is_ours:
             part = Part("kernel", 0, lambda tally: _sampled(place, mount, tally))
-            yield from run_apart([part], seen, lambda _rows: None)
+            yield from run_apart([part], seen)
 
 
 def _sampled(place: Place, mount: mountinfo.Mount, tally: Tally) -> Iterator[str | Finding]:

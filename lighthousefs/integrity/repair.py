@@ -136,11 +136,11 @@ class _Repair:
             alone = Part(
                 "journal", 0, lambda _tally: check_journal_alone(self._store.journal, self._store_id, deep=True)
             )
-            found = [one for one in run_apart([alone], Seen(), lambda _rows: None) if one.part == "payloads"]
+            found = [one for one in run_apart([alone], Seen()) if one.part == "payloads"]
             named = {(one.facts or {}).get("seq"): one for one in known}
             return [named.get((one.facts or {}).get("seq"), one) for one in found]
         part = payloads_part(self._place, 0)
-        return [finding for finding in run_apart([part], Seen(), lambda _rows: None) if finding.part == "payloads"]
+        return [finding for finding in run_apart([part], Seen()) if finding.part == "payloads"]
 
     # The journal
 

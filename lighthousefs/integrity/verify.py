@@ -73,7 +73,7 @@ def copy_apart(store: Store, to: Path, seen: Seen) -> Iterator[Finding]:
         yield from ()
 
     to.mkdir()
-    yield from run_apart([Part("index", 0, copy)], seen, lambda _rows: None)
+    yield from run_apart([Part("index", 0, copy)], seen)
 
 
 def look_at(
@@ -92,7 +92,7 @@ def look_at(
         yield from unusable
         store_id = place.store.contents.store_id
         alone = Part("journal", 0, lambda _tally: check_journal_alone(place.store.journal, store_id, deep=deep))
-        yield from run_apart([alone], seen, lambda _rows: None)
+        yield from run_apart([alone], seen)
         return
     parts = [*_parts(place, rows), *(_deep_parts(place, rows) if deep else [])]
     seen.counts["tables"] = len(rows)
@@ -119,7 +119,7 @@ def _count_rows(place: Place, rows: dict[str, int]) -> Iterator[Finding]:
         yield from ()
 
     counted = Seen()
-    yield from run_apart([Part("index", 0, count)], counted, lambda _rows: None)
+    yield from run_apart([Part("index", 0, count)], counted)
     rows.update(counted.counts)
 
 
