@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from struct import Struct
 
 from lighthousefs.checker.tally import UNREADABLE, Tally, unreadable
+from lighthousefs.errors import Damaged
 from lighthousefs.tables.kv import Kv
-from lighthousefs.tables.postings import SEQS_PER_ROW
+from lighthousefs.tables.postings import SEQS_PER_ROW, unpack_row
 from lighthousefs.tables.schema import POSTING_KEY, Table
-
-_DISTANCE = Struct("<I")
 
 
 class Told:
@@ -23,6 +21,8 @@ class Told:
         self._rest: dict[int, Iterator[int]] = {}
         self._heads: dict[int, int] = {}
         self._wrong: list[str] = []
+        # Of these numbers a row could not be read, and what it said is not told as missing.
+        self._unread: set[int] = set()
 
     def is_next(self, number: int, seq: int) -> bool:
         """Whether `seq` is the next event of `number` in the index."""
@@ -40,8 +40,9 @@ class Told:
             yield self._stray(number, self._heads[number])
             self._heads[number] = next(self._rest[number], 0)
         if self._heads[number] == seq:
+            self._unread.discard(number)
             self._heads[number] = next(self._rest[number], 0)
-        elif not self._wrong:
+        elif not self._wrong and number not in self._unread:
             yield f"{self._name} has not event {seq} under {number}"
         yield from self._wrong
         self._wrong.clear()
@@ -76,19 +77,23 @@ class Told:
                 key_number, first = POSTING_KEY.unpack(found[0])
                 if key_number != number:
                     return
-                distances = [distance for (distance,) in _DISTANCE.iter_unpack(found[1])]
-            except UNREADABLE:
-                self._wrong.append(unreadable(self._table, *found))
+                seqs = unpack_row(first, found[1])
+            except Damaged as error:
+                self._wrong.append(f"{self._name}: {error}")
+                self._unread.add(number)
                 start = found[0] + b"\0"
                 continue
-            if not 0 < len(distances) <= SEQS_PER_ROW or distances[0]:
-                self._wrong.append(
-                    f"{self._name} has {len(distances)} events under {number} in the row of event {first}"
-                )
-            for distance in distances:
-                if first + distance <= last:
-                    self._wrong.append(f"{self._name} has event {first + distance} under {number} out of order")
+            except UNREADABLE:
+                self._wrong.append(unreadable(self._table, *found))
+                self._unread.add(number)
+                start = found[0] + b"\0"
+                continue
+            if len(seqs) > SEQS_PER_ROW:
+                self._wrong.append(f"{self._name} has {len(seqs)} events under {number} in the row of event {first}")
+            for seq in seqs:
+                if seq <= last:
+                    self._wrong.append(f"{self._name} has event {seq} under {number} out of order")
                     continue
-                last = first + distance
+                last = seq
                 yield last
             start = POSTING_KEY.pack(number, first + 1)

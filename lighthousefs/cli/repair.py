@@ -43,7 +43,7 @@ def repair(store: Path, dry_run: bool, as_json: bool) -> None:
     with ended_by_sigterm("what was mended stays"), ExitStack() as open_till_end:
 
         def began(rows: int) -> Callable[[int], object]:
-            return open_till_end.enter_context(output.progress(rows, " rows"))
+            return open_till_end.enter_context(output.progress("looking", rows, "rows"))
 
         steps = open_till_end.enter_context(closing(repaired(opened, dry_run=dry_run, began=began)))
         for kind, sentence, facts in steps:

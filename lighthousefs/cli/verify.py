@@ -49,7 +49,7 @@ def verify(target: Path, deep: bool, as_json: bool) -> None:
     with ended_by_sigterm("nothing was changed"), ExitStack() as open_till_end:
 
         def began(rows: int) -> Callable[[int], object]:
-            return open_till_end.enter_context(output.progress(rows, " rows"))
+            return open_till_end.enter_context(output.progress("verifying", rows, "rows"))
 
         found = open_till_end.enter_context(closing(verified(store, deep=deep, seen=seen, began=began)))
         for part, sentence, facts in found:
