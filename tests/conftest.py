@@ -2,6 +2,7 @@
 
 from __future__ import contextlib
 
+import contextlib
 import os
 import re
 import tempfile
