@@ -1,6 +1,6 @@
 """Fixtures that several files of tests share."""
 
-from __future__ import contextlib
+from __future__ import annotations
 
 import contextlib
 import os
