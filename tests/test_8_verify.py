@@ -331,6 +331,7 @@ def test_an_index_of_another_layout_is_made_again_by_the_next_mount(plain: Path)
     seen = Seen()
     assert verified(plain, seen=seen) == []
     assert any("is of layout 1" in note for note in seen.notes)
+    assert seen.counts["events"] > 30
     flip(segment(plain), offset_of(plain, event_bytes(plain, 9)) + 20)
     assert verified(plain) != []
 

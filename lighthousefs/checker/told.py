@@ -21,6 +21,8 @@ class Told:
         self._rest: dict[int, Iterator[int]] = {}
         self._heads: dict[int, int] = {}
         self._wrong: list[str] = []
+        # Of these numbers a row could not be read, and what it said is not told as missing.
+        self._unread: set[int] = set()
 
     def is_next(self, number: int, seq: int) -> bool:
         """Whether `seq` is the next event of `number` in the index."""
@@ -38,8 +40,9 @@ class Told:
             yield self._stray(number, self._heads[number])
             self._heads[number] = next(self._rest[number], 0)
         if self._heads[number] == seq:
+            self._unread.discard(number)
             self._heads[number] = next(self._rest[number], 0)
-        elif not self._wrong:
+        elif not self._wrong and number not in self._unread:
             yield f"{self._name} has not event {seq} under {number}"
         yield from self._wrong
         self._wrong.clear()
@@ -77,10 +80,12 @@ class Told:
                 seqs = unpack_row(first, found[1])
             except Damaged as error:
                 self._wrong.append(f"{self._name}: {error}")
+                self._unread.add(number)
                 start = found[0] + b"\0"
                 continue
             except UNREADABLE:
                 self._wrong.append(unreadable(self._table, *found))
+                self._unread.add(number)
                 start = found[0] + b"\0"
                 continue
             if len(seqs) > SEQS_PER_ROW:
