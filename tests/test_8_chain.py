@@ -85,6 +85,23 @@ def test_an_event_that_was_changed_with_all_that_depends_on_it_is_found_by_its_h
     assert "the chain says that it covers" in told.stdout
 
 
+@pytest.mark.parametrize("change", ["flipped", "removed"])
+def test_a_row_of_the_chain_that_is_not_right_is_found(store: Path, change: str) -> None:
+    grow(store, 1000, 1024)
+    assert "broken" not in done("verify", store)
+    environment = Environment(store / "index", TABLE_NAMES)
+    row = environment.get(Table.CHAIN, seq_key(1024))
+    assert row is not None
+    environment.delete(Table.CHAIN, seq_key(1024))
+    if change == "flipped":
+        environment.put(Table.CHAIN, seq_key(1024), bytes([row[0] ^ 1]) + row[1:])
+    environment.commit()
+    environment.close()
+    told = run("verify", store)
+    assert told.returncode == 1
+    assert "the chain's row at event 1024" in told.stdout
+
+
 def test_of_a_mounted_store(tmp_path: Path) -> None:
     with Mounted(tmp_path) as mounted:
         (mounted.current / "f").write_text("one")

@@ -176,13 +176,15 @@ def test_damage_in_the_journal_is_found(plant: Plant, words: str, deep: bool, pl
 
 def test_damage_in_the_middle_hides_nothing_behind_it(plain: Path) -> None:
     """Three bad places in one journal are three sentences, and the index is held against all the rest."""
-    for seq in (8, 9, 14):
+    # The last of these carried contents.
+    for seq in (8, 9, 13):
         flip(segment(plain), offset_of(plain, event_bytes(plain, seq)) + 5)
     found = verified(plain)
     assert sum("the checksum of its events does not match" in sentence for sentence in found) == 3
+    assert not any("another digest" in sentence for sentence in found), found
     assert [sentence for sentence in found if "in the index and not in the journal" in sentence] == [
         "events 8 to 9 are in the index and not in the journal",
-        "event 14 is in the index and not in the journal",
+        "event 13 is in the index and not in the journal",
     ]
 
 
@@ -199,7 +201,7 @@ def test_every_bit_of_the_journal_counts(plain: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "table", [table for table in Table if table is not Table.DIGESTS], ids=lambda table: table.name
+    "table", [table for table in Table if table not in (Table.DIGESTS, Table.CHAIN)], ids=lambda table: table.name
 )
 @pytest.mark.parametrize("at", [0, -1])
 def test_a_flip_in_a_row_of_any_table_is_found(table: Table, at: int, plain: Path) -> None:
@@ -243,7 +245,7 @@ def test_what_events_and_tables_tell_twice_is_found_without_reading_every_byte(t
 
 
 @pytest.mark.parametrize(
-    "table", [table for table in Table if table not in (Table.META, Table.DIGESTS)], ids=lambda t: t.name
+    "table", [table for table in Table if table not in (Table.META, Table.DIGESTS, Table.CHAIN)], ids=lambda t: t.name
 )
 def test_a_row_that_is_gone_is_found(table: Table, plain: Path) -> None:
     def drop(environment: Environment) -> None:
@@ -285,7 +287,7 @@ def test_junk_in_one_page_is_found_or_in_nobodys_way(plain: Path) -> None:
             told += 1
         else:
             assert rows_of(plain) == rows, page
-    assert told > 5
+    assert told > 2
 
 
 @pytest.mark.parametrize("what", ["missing", "cut", "no first page"])
@@ -300,7 +302,7 @@ def test_an_index_that_cannot_be_opened_is_told_and_the_journal_looked_at(what: 
     flip(segment(plain), offset_of(plain, event_bytes(plain, 9)) + 20)
     found = verified(plain)
     assert f"{plain / 'index'}: it is" in found[0]
-    assert any("the checksum of its events does not match" in sentence for sentence in found[1:]), found
+    assert sum("the checksum of its events does not match" in sentence for sentence in found[1:]) == 1, found
 
 
 def test_a_part_that_is_killed_is_an_answer() -> None:
@@ -368,4 +370,4 @@ def test_bits_that_flip_anywhere_in_the_index_are_found_or_in_nobodys_way(plain:
             now[Table.DIGESTS] = rows[Table.DIGESTS]
             assert now == rows, offset
         path.write_bytes(whole)
-    assert told > 5
+    assert told > 2

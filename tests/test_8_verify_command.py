@@ -43,6 +43,7 @@ from lighthousefs.errors import InUse, Unusable
 from lighthousefs.ids import ROOT_INO
 from lighthousefs.integrity.apart import Seen
 from lighthousefs.integrity.asked import verify
+from lighthousefs.integrity.repair import repair
 from lighthousefs.integrity.served import Sample
 from lighthousefs.layout import Layout
 from lighthousefs.mountinfo import Mount
@@ -95,6 +96,16 @@ def test_nothing_is_left_behind(sound: Path, tmp_path: Path, monkeypatch: pytest
     assert verified(sound, deep=True) == []
     assert list((tmp_path / "scratch").iterdir()) == []
     assert sorted(sound.rglob("*")) == before
+
+
+@pytest.mark.parametrize("words", [b"", b"of a daemon that was killed"])
+def test_what_a_killed_daemon_left_in_the_lock_stays(words: bytes, plain: Path) -> None:
+    """It tells who opens a copy that its index was copied under a daemon's hands."""
+    (plain / "lock").write_bytes(words)
+    assert verified(plain) == []
+    assert list(repair(Store.open(plain, KNOWN), dry_run=False, began=lambda _rows: lambda _done: None)) == []
+    with Store.open(plain, KNOWN).lock() as lock:
+        assert lock.words_left == bool(words)
 
 
 def test_a_store_that_another_command_holds_is_refused(sound: Path) -> None:

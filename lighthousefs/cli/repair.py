@@ -39,7 +39,7 @@ def repair(store: Path, dry_run: bool, as_json: bool) -> None:
     from lighthousefs.storage.store import Store
 
     opened = Store.open(find(store).store, KNOWN)
-    mended = lost = 0
+    mended, lost = 0, list[str]()
     with ended_by_sigterm("what was mended stays"), ExitStack() as open_till_end:
 
         def began(rows: int) -> Callable[[int], object]:
@@ -48,16 +48,19 @@ def repair(store: Path, dry_run: bool, as_json: bool) -> None:
         steps = open_till_end.enter_context(closing(repaired(opened, dry_run=dry_run, began=began)))
         for kind, sentence, facts in steps:
             mended += kind == "mend"
-            lost += kind == "lost"
+            if kind == "lost":
+                lost.append(facts["lost"])
             if as_json:
                 output.json_line({"what": sentence, **facts})
             else:
                 output.line(sentence if kind == "mend" else f"cannot be mended: {sentence}")
     if as_json:
-        output.json_line({"dry_run": dry_run, "mended": mended, "cannot_be_mended": lost})
+        output.json_line({"dry_run": dry_run, "mended": mended, "cannot_be_mended": len(lost)})
     elif not mended:
-        output.line("nothing to mend" if lost else f"nothing to mend: {opened.path} is sound")
+        output.line("nothing was changed" if lost else f"nothing to mend: {opened.path} is sound")
     if lost:
-        what = counted(lost, "thing")
-        hint = "restore a backup to have them back; everything else can be used, and reading what is damaged gives EIO"
+        what = counted(len(lost), "thing")
+        hint = "restore a backup to have them back"
+        if set(lost) == {"contents"}:
+            hint += "; everything else can be used, and reading what is damaged gives EIO"
         raise Unusable(f"{opened.path}: {what} cannot be mended", hint)

@@ -104,11 +104,15 @@ def _statement(seen: Seen, *, deep: bool) -> str:
     found = [
         counted(counts["events"], "event"),
         f"{counted(counts['records'], 'record')} in {counted(counts['segments'], 'segment')} of the journal",
-        f"{counted(counts['files'], 'file')} in {counted(counts['folders'], 'folder')}",
-        f"{counted(counts['payloads'], 'payload')} "
-        + (f"with all their {output.size(counts['bytes of contents'])}" if deep else "without their bytes (--deep)"),
-        counted(counts["rows"], "row"),
     ]
+    if counts["tables"]:
+        stored = output.size(counts["bytes of contents"])
+        found += [
+            f"{counted(counts['files'], 'file')} in {counted(counts['folders'], 'folder')}",
+            f"{counted(counts['payloads'], 'payload')} "
+            + (f"with all their {stored}" if deep else "without their bytes (--deep)"),
+            counted(counts["rows"], "row"),
+        ]
     if counts["looked at through the kernel"]:
         found.append(f"{counts['looked at through the kernel']} files and folders through the kernel")
     return "sound: " + ", ".join(found)

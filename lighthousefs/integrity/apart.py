@@ -50,7 +50,9 @@ class Seen:
         self.head: Head | None = None
 
 
-def run_apart(parts: Sequence[Part], seen: Seen, advance: Callable[[int], object]) -> Iterator[Finding]:
+def run_apart(
+    parts: Sequence[Part], seen: Seen, advance: Callable[[int], object] = lambda _rows: None
+) -> Iterator[Finding]:
     """What the parts find, as they find it; `advance` is told of the rows they have been through."""
     waiting = list(reversed(parts))
     running: dict[Connection, tuple[Part, BaseProcess]] = {}

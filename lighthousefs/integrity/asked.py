@@ -9,13 +9,14 @@ from pathlib import Path
 from lighthousefs import mountinfo
 from lighthousefs.checker.tally import Tally
 from lighthousefs.engine.opening import TABLE_NAMES
-from lighthousefs.errors import InUse, Unusable
+from lighthousefs.errors import Unusable
 from lighthousefs.integrity.apart import Finding, Part, Seen, run_apart
 from lighthousefs.integrity.served import Sample, ask_daemon
 from lighthousefs.integrity.verify import Place, copied_bytes, copy_apart, look_at, scratch_folder
 from lighthousefs.log.merkle import Head
 from lighthousefs.log.payloads import DERIVED_LANE
-from lighthousefs.storage.environment import Environment
+from lighthousefs.storage.environment import Environment, index_is_whole
+from lighthousefs.storage.lock import in_use
 from lighthousefs.storage.segment import SegmentReader
 from lighthousefs.storage.store import Holder, Store
 from lighthousefs.tables.schema import Table
@@ -41,11 +42,14 @@ def verify(
     require_own(store)
     holder = store.holder()
     if holder is None:
-        with store.lock(), scratch_folder(copied_bytes(store, deep=deep, copied=False)) as scratch:
+        needed = copied_bytes(store, deep=deep, copied=False)
+        with store.lock(doing="verify") as lock, scratch_folder(needed) as scratch:
+            # What a killed daemon left there tells the next mount of a copy that was made under its hands.
+            lock.keeps_words = lock.words_left
             still = Place(store, store.index, scratch, is_still=True)
             yield from look_at(still, deep=deep, seen=seen, began=began, expected=expected)
     elif holder.socket is None:
-        raise InUse(f"{store.path} is in use by pid {holder.pid}", "try again when it has ended")
+        raise in_use(store.path, holder)
     else:
         yield from _verify_held(store, holder, holder.socket, deep=deep, seen=seen, began=began, expected=expected)
 
@@ -69,7 +73,9 @@ def _verify_held(
         copy = scratch / "index"
         damaged = list(copy_apart(store, copy, seen))
         place = Place(store, store.index if damaged else copy, scratch, is_still=False)
-        yield from damaged
+        if index_is_whole(store.index):
+            # Else the look itself says so.
+            yield from damaged
         yield from look_at(place, deep=deep, seen=seen, began=began, expected=expected)
         mount = None if holder.mount_point is None else mountinfo.mount_at(holder.mount_point)
         if not damaged and mount is not None and mount.is_ours:

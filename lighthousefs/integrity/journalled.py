@@ -40,6 +40,7 @@ def check_journal(kv: Kv, journal: Path, store_id: bytes, tally: Tally, *, tail:
     behind: list[Broken] = []
     for record in survey.records():
         if isinstance(record, Broken):
+            beside.forget_carried()
             if record.position < mark.position:
                 yield _of_journal(record)
             else:
@@ -100,7 +101,7 @@ def _check_tail(journal: Path, store_id: bytes, mark: Committed, tally: Tally) -
         tally.notes.append(f"{torn.place}: {torn.bytes} bytes of unfinished records, {why}")
 
 
-def check_journal_alone(journal: Path, store_id: bytes, *, deep: bool) -> Iterator[str | Finding]:
+def check_journal_alone(journal: Path, store_id: bytes, tally: Tally, *, deep: bool) -> Iterator[str | Finding]:
     """Each record that is not whole, where there is no index to say how far the journal must go; if `deep`, contents too."""
     reader = SegmentReader(journal)
     survey = Survey(journal, store_id)
@@ -108,6 +109,8 @@ def check_journal_alone(journal: Path, store_id: bytes, *, deep: bool) -> Iterat
     for record in survey.records():
         if isinstance(record, Broken):
             broken.append(record)
+        elif isinstance(record, Events):
+            tally.counts["events"] += len(record.events)
         elif deep and isinstance(record, PayloadPlace):
             try:
                 is_right = blake3(reader.read(record.segment, record.offset, record.length)).digest() == record.digest
@@ -118,13 +121,21 @@ def check_journal_alone(journal: Path, store_id: bytes, *, deep: bool) -> Iterat
                 where = f"journal/{segment_name(EVENT_LANE, record.segment)} at offset {record.offset}"
                 what = f"{where}: contents of event {seq}: the stored bytes are not those that were written"
                 yield Finding("payloads", what, {"seq": seq})
+    tally.counts["segments"] += survey.segments
+    tally.counts["records"] += survey.records_whole
     # What was on disk for certain may be damaged, and events behind it count; what was not may be a torn tail.
     scan = Scan(journal, store_id, known_synced=None, verify_from=survey.end.known_synced)
     for _group in scan.groups():
         pass
     if isinstance(scan.verdict, Damaged):
         yield str(scan.verdict)
-        yield from (f"{one.place}: {one.what}" for one in broken if one.what != scan.verdict.what)
+        yield from (f"{one.place}: {one.what}" for one in broken if not _is_at(scan.verdict, one))
+
+
+def _is_at(damage: Damaged, broken: Broken) -> bool:
+    """Whether both tell of the same place."""
+    file, _at, offset = broken.place.partition(" at ")
+    return damage.place.startswith(file) and damage.place.endswith(f" at {offset}")
 
 
 def _of_journal(broken: Broken) -> Finding:
@@ -169,6 +180,10 @@ class _Beside:
     def _next_place(self) -> None:
         self._place = next(self._places, None)
         self._payload = _NONE if self._place is None else int.from_bytes(self._place[0], "big")
+
+    def forget_carried(self) -> None:
+        """The event record that the last payloads came before may be one that is lost."""
+        self._carried.clear()
 
     def events(self, record: Events) -> Iterator[Finding]:
         first = record.first_seq

@@ -1,7 +1,8 @@
 """What can be done about a damaged store: what the journal proves is mended, the rest is listed, and nothing is guessed.
 
 The index is made again if it is missing or damaged, and the journal whole; the old one is kept in `damaged/`. A tail that a crash
-left is cut off and kept in `torn/`. A journal that is damaged itself is left as it is: only a backup knows what it said.
+left is cut off and kept in `torn/`, if it is proven to be one: unlike a mount, this does not take a copy's original for a proof.
+A journal that is damaged itself is left as it is: only a backup knows what it said.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from typing import Any, Literal, NamedTuple
 from lighthousefs.engine.opening import KNOWN, TABLE_NAMES
 from lighthousefs.engine.rebuild import rebuild_index
 from lighthousefs.errors import Damaged, StorageError
-from lighthousefs.integrity.apart import Finding, Part, Seen, run_apart
+from lighthousefs.integrity.apart import Finding, Seen, run_apart
 from lighthousefs.integrity.asked import require_own
-from lighthousefs.integrity.journalled import check_journal_alone
 from lighthousefs.integrity.verify import (
     Place,
     copied_bytes,
     is_of_this_version,
+    journal_part,
     look_at,
     payloads_part,
     scratch_folder,
@@ -53,8 +54,13 @@ def repair(store: Store, *, dry_run: bool, began: Progress) -> Generator[Step]:
     With `dry_run` nothing is changed. Raises InUse if somebody holds the store.
     """
     require_own(store)
-    with store.lock(), scratch_folder(copied_bytes(store, deep=True, copied=False)) as scratch:
-        yield from _Repair(store, scratch, dry_run=dry_run, began=began).run()
+    needed = copied_bytes(store, deep=True, copied=False)
+    with store.lock(doing="repair") as lock, scratch_folder(needed) as scratch:
+        # What a killed daemon left there tells the next mount of a copy that was made under its hands.
+        lock.keeps_words = lock.words_left
+        for step in _Repair(store, scratch, dry_run=dry_run, began=began).run():
+            lock.keeps_words = lock.keeps_words and (dry_run or step.facts.get("mended") != "index")
+            yield step
 
 
 class _Repair:
@@ -133,10 +139,8 @@ class _Repair:
     def _look_at_contents(self, known: list[Finding]) -> list[Finding]:
         """What the new index says of contents; in a dry run what the old one does, as far as it is right."""
         if self._dry_run:
-            alone = Part(
-                "journal", 0, lambda _tally: check_journal_alone(self._store.journal, self._store_id, deep=True)
-            )
-            found = [one for one in run_apart([alone], Seen(), lambda _rows: None) if one.part == "payloads"]
+            alone = journal_part(self._store, deep=True)
+            found = [one for one in run_apart([alone], Seen()) if one.part == "payloads"]
             named = {(one.facts or {}).get("seq"): one for one in known}
             return [named.get((one.facts or {}).get("seq"), one) for one in found]
         part = payloads_part(self._place, 0)

@@ -99,13 +99,18 @@ def look_at(
         seen.notes.append(f"the index is of layout {layout}: it was not looked at, the next mount makes it again")
     if not rows:
         yield from unusable
-        store_id = place.store.contents.store_id
-        alone = Part("journal", 0, lambda _tally: check_journal_alone(place.store.journal, store_id, deep=deep))
-        yield from run_apart([alone], seen, lambda _rows: None)
+        alone = journal_part(place.store, deep=deep)
+        yield from run_apart([alone], seen)
         return
     parts = [*_parts(place, rows, expected), *(_deep_parts(place, rows) if deep else [])]
     seen.counts["tables"] = len(rows)
     yield from run_apart(parts, seen, began(sum(part.rows for part in parts)))
+
+
+def journal_part(store: Store, *, deep: bool) -> Part:
+    """The look at a journal without an index."""
+    journal, store_id = store.journal, store.contents.store_id
+    return Part("journal", 0, lambda tally: check_journal_alone(journal, store_id, tally, deep=deep))
 
 
 def is_of_this_version(store: Store) -> bool:
