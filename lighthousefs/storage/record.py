@@ -345,7 +345,7 @@ def decode_payload_meta(buffer: bytes, at: int, header: Header) -> PayloadMeta |
     payload_id, algorithm, count, digest = _PAYLOAD_META.unpack_from(buffer, at)
     if header.meta_len != PAYLOAD_META_BYTES + 8 * count or count != -(-header.data_len // BLOCK_BYTES):
         return None
-    _require_digest(payload_id, algorithm)
+    _require_digest(header, payload_id, algorithm)
     sums = struct.unpack_from(f"<{count}Q", buffer, at + PAYLOAD_META_BYTES)
     return PayloadMeta(payload_id, digest, sums)
 
@@ -357,7 +357,7 @@ def decode_reference_meta(buffer: bytes, at: int, header: Header) -> Reference |
     payload_id, algorithm, count, digest, length = _REFERENCE_META.unpack_from(buffer, at)
     if header.meta_len != _REFERENCE_META.size + count * _REFERENCE_EXTENT.size:
         return None
-    _require_digest(payload_id, algorithm)
+    _require_digest(header, payload_id, algorithm)
     begin = at + _REFERENCE_META.size
     stored = buffer[begin : begin + count * _REFERENCE_EXTENT.size]
     extents = tuple(Extent(*extent) for extent in _REFERENCE_EXTENT.iter_unpack(stored))
@@ -366,10 +366,11 @@ def decode_reference_meta(buffer: bytes, at: int, header: Header) -> Reference |
     return Reference(payload_id, digest, length, extents)
 
 
-def _require_digest(payload_id: int, algorithm: int) -> None:
+def _require_digest(header: Header, payload_id: int, algorithm: int) -> None:
     if algorithm != DIGEST_BLAKE3:
         known = f"this version of lighthousefs knows {DIGEST_BLAKE3}"
-        raise FormatError(f"payload {payload_id}: digest algorithm {algorithm}, but {known}")
+        place = f"{header.lane}-{header.segment:08}.seg record {header.number} at offset {header.offset}"
+        raise FormatError(f"{place}: payload {payload_id}: digest algorithm {algorithm}, but {known}")
 
 
 def decode_event_meta(buffer: bytes, at: int, header: Header) -> EventMeta | None:
