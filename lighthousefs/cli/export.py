@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -11,9 +13,11 @@ from lighthousefs.cli import output
 from lighthousefs.cli.asking import project
 from lighthousefs.cli.log import When
 from lighthousefs.cli.options import PathArgument, json_option, target_argument
+from lighthousefs.cli.stopping import ended_by_sigterm
 from lighthousefs.cli.target import find, with_path
 from lighthousefs.cli.wording import counted
 from lighthousefs.errors import Unusable
+from lighthousefs.shell import quoted
 
 LISTED_MAX = 100
 
@@ -44,7 +48,7 @@ def export(target: Path, dest: Path, path: str | None, at: str | None, as_json: 
     wanted = b"" if wanted == b"." else wanted
     plain = require_apart(dest, found.store)
     _require_free(plain, dest)
-    with project(found, doing="export") as opened:
+    with _whole_or_told(dest), project(found, doing="export") as opened:
         seq, node = opened.node(wanted, at or found.moment)
         if node is None:
             raise Unusable(f"nothing was at {os.fsdecode(wanted)} at event {seq}", "PATH is relative to the project")
@@ -66,6 +70,18 @@ def export(target: Path, dest: Path, path: str | None, at: str | None, as_json: 
         raise Unusable(f"{amount} could not be given", "run it with sudo for owners and devices")
 
 
+@contextmanager
+def _whole_or_told(dest: Path) -> Iterator[None]:
+    """Whoever ends it early is told that DEST is unfinished."""
+    again = f"remove {quoted(dest)}, and run this again"
+    with ended_by_sigterm(f"{dest} is unfinished", again):
+        try:
+            yield
+        except KeyboardInterrupt:
+            output.note(f"interrupted: {dest} is unfinished; {again}")
+            raise
+
+
 def _require_free(plain: Path, given: Path) -> None:
     try:
         occupied = next(iter(os.listdir(plain)), None)
@@ -76,4 +92,7 @@ def _require_free(plain: Path, given: Path) -> None:
     except NotADirectoryError as error:
         raise Unusable(f"{given} is not a folder", "choose an empty folder, or one that is not there") from error
     if occupied is not None:
-        raise Unusable(f"{given} is not empty: {occupied!r} is in it", "choose an empty folder")
+        raise Unusable(
+            f"{given} is not empty: {occupied!r} is in it",
+            "choose an empty folder, or remove what an interrupted export left",
+        )

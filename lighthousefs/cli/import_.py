@@ -51,6 +51,8 @@ def import_(target: Path, folder: Path, into: str | None, dry_run: bool, skip_un
     from lighthousefs.transfer.places import one_import_at_once, require_apart
 
     found = find(target)
+    if found.moment is not None:
+        raise Unusable(f"{target} is in the past, which nothing can be brought into", "name the mount, or its current/")
     path = with_path(found, into) or b""
     plain = require_apart(folder, found.store)
     if not plain.is_dir():

@@ -12,11 +12,11 @@ from lighthousefs.errors import Unusable
 
 
 @contextmanager
-def ended_by_sigterm(what: str) -> Iterator[None]:
-    """Within it SIGTERM raises Unusable, saying `what` was left."""
+def ended_by_sigterm(what: str, hint: str = "run this again") -> Iterator[None]:
+    """Within it SIGTERM raises Unusable, saying `what` was left, and `hint` what to do."""
 
     def end(_number: int, _frame: FrameType | None) -> NoReturn:
-        raise Unusable(f"ended by SIGTERM: {what}", "run this again")
+        raise Unusable(f"ended by SIGTERM: {what}", hint)
 
     before = signal.signal(signal.SIGTERM, end)
     try:

@@ -37,6 +37,10 @@ def _refuse(number: int, what: str) -> Refused:
     return Refused(number, f"{os.strerror(number)}: {what}")
 
 
+def _told(name: bytes) -> str:
+    return repr(name.decode("utf-8", "backslashreplace"))
+
+
 def _inode(facts: Facts, ino: int) -> Inode:
     row = facts.inode(ino)
     if row is None:
@@ -64,7 +68,7 @@ def _check_name(name: bytes) -> None:
     if len(name) > limits.NAME_BYTES_MAX:
         raise _refuse(errno.ENAMETOOLONG, f"{len(name)} bytes")
     if not name or name in (b".", b"..") or b"/" in name or b"\0" in name:
-        raise _refuse(errno.EINVAL, repr(name))
+        raise _refuse(errno.EINVAL, _told(name))
 
 
 def _new_name(facts: Facts, parent: int, name: bytes) -> Inode:
@@ -72,7 +76,7 @@ def _new_name(facts: Facts, parent: int, name: bytes) -> Inode:
     _check_name(name)
     folder = _folder(facts, parent)
     if facts.entry(parent, name) is not None:
-        raise _refuse(errno.EEXIST, repr(name))
+        raise _refuse(errno.EEXIST, _told(name))
     return folder
 
 
@@ -89,7 +93,7 @@ def _existing(facts: Facts, parent: int, name: bytes) -> tuple[Entry, Inode]:
         raise _refuse(errno.ENAMETOOLONG, f"{len(name)} bytes")
     entry = facts.entry(parent, name)
     if entry is None:
-        raise _refuse(errno.ENOENT, repr(name))
+        raise _refuse(errno.ENOENT, _told(name))
     return entry, _inode(facts, entry.ino)
 
 
@@ -206,9 +210,9 @@ def _rename(facts: Facts, command: c.Rename) -> e.Renamed | None:
     if command.exchange and not command.replace:
         raise _refuse(errno.EINVAL, "exchange and no replacing at once")
     if command.exchange and target is None:
-        raise _refuse(errno.ENOENT, repr(command.new_name))
+        raise _refuse(errno.ENOENT, _told(command.new_name))
     if target is not None and not command.replace:
-        raise _refuse(errno.EEXIST, repr(command.new_name))
+        raise _refuse(errno.EEXIST, _told(command.new_name))
     replaced = _inode(facts, target.ino) if target is not None else None
     _check_loops(facts, command, entry, row, target, replaced)
     if target is not None and target.ino == entry.ino:
@@ -239,19 +243,19 @@ def _check_loops(
     if command.parent == command.new_parent:
         return
     if row.is_dir and _is_below(facts, command.new_parent, entry.ino):
-        raise _refuse(errno.EINVAL, f"{command.name!r} into itself")
+        raise _refuse(errno.EINVAL, f"{_told(command.name)} into itself")
     if replaced is not None and replaced.is_dir and target is not None and _is_below(facts, command.parent, target.ino):
         number = errno.EINVAL if command.exchange else errno.ENOTEMPTY
-        raise _refuse(number, f"{command.new_name!r} holds {command.name!r}")
+        raise _refuse(number, f"{_told(command.new_name)} holds {_told(command.name)}")
 
 
 def _check_replacing(facts: Facts, command: c.Rename, row: Inode, target: Entry, replaced: Inode) -> None:
     if replaced.is_dir and not row.is_dir:
-        raise _refuse(errno.EISDIR, repr(command.new_name))
+        raise _refuse(errno.EISDIR, _told(command.new_name))
     if row.is_dir and not replaced.is_dir:
-        raise _refuse(errno.ENOTDIR, repr(command.new_name))
+        raise _refuse(errno.ENOTDIR, _told(command.new_name))
     if replaced.is_dir and not facts.is_empty(target.ino):
-        raise _refuse(errno.ENOTEMPTY, repr(command.new_name))
+        raise _refuse(errno.ENOTEMPTY, _told(command.new_name))
 
 
 def _link(facts: Facts, command: c.Link) -> e.Linked:
@@ -269,16 +273,16 @@ def _link(facts: Facts, command: c.Link) -> e.Linked:
 def _unlink(facts: Facts, command: c.Unlink) -> e.Unlinked:
     entry, row = _existing(facts, command.parent, command.name)
     if row.is_dir:
-        raise _refuse(errno.EISDIR, repr(command.name))
+        raise _refuse(errno.EISDIR, _told(command.name))
     return e.Unlinked(command.parent, command.name, entry.ino, _fate(facts, entry.ino, row))
 
 
 def _remove_directory(facts: Facts, command: c.RemoveDirectory) -> e.DirectoryRemoved:
     entry, row = _existing(facts, command.parent, command.name)
     if not row.is_dir:
-        raise _refuse(errno.ENOTDIR, repr(command.name))
+        raise _refuse(errno.ENOTDIR, _told(command.name))
     if not facts.is_empty(entry.ino):
-        raise _refuse(errno.ENOTEMPTY, repr(command.name))
+        raise _refuse(errno.ENOTEMPTY, _told(command.name))
     return e.DirectoryRemoved(command.parent, command.name, entry.ino, "gone")
 
 
@@ -328,7 +332,7 @@ def _set_xattr(facts: Facts, command: c.SetXattr) -> e.XattrSet | None:
 def _remove_xattr(facts: Facts, command: c.RemoveXattr) -> e.XattrRemoved:
     row = _inode(facts, command.ino)
     if not row.xattrs or facts.xattr(command.ino, command.name) is None:
-        raise _refuse(errno.ENODATA, repr(command.name))
+        raise _refuse(errno.ENODATA, _told(command.name))
     return e.XattrRemoved(command.ino, command.name, _new_mode(row, command.mode))
 
 

@@ -35,9 +35,13 @@ def require_apart(folder: Path, store: Path) -> Path:
 
 @contextmanager
 def one_import_at_once(store: Path) -> Iterator[None]:
-    """Raises Unusable while another process imports into the store."""
+    """Raises Unusable while another process imports into the store, and for who has no right to."""
     # The journal's folder is never replaced nor locked for anything else.
-    descriptor = os.open(store / "journal", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(store / "journal", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except PermissionError as error:
+        hint = "run it as the user who owns the store, or with sudo"
+        raise Unusable(f"user {os.geteuid()} may not import into {store}", hint) from error
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -44,8 +44,9 @@ who changed a file last (also .session, .event, .version, and .hash, its BLAKE3 
     cat {views}status/whoami
     cat {views}status/last-error
 
-You work as agent `uid-N`, N your user id. `last-error` says why your last call failed, and the way out. What you may do is
-decided by owners and modes, as on any disk; the past has those that it had. `events/` is for the mount's owner alone.
+You work as agent `uid-N`, N your user id. `last-error` says why the daemon last refused you something. What you may do is decided
+by owners and modes, as on any disk, and of that the kernel answers by itself; the past has those that it had. `events/` is
+for the mount's owner, and for the group of the auditors if there is one.
 
 ## How to undo
 
