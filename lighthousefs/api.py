@@ -89,23 +89,43 @@ class Project:
         return cls(answering(plain, None, note))
 
     def append(
-        self, commands: Sequence[Command], *, correlation: str | None = None, origin: bytes | None = None
+        self,
+        commands: Sequence[Command],
+        *,
+        correlation: str | None = None,
+        origin: bytes | None = None,
+        close: bool = True,
     ) -> list[int]:
         """Accept the commands as one, or refuse them as one; the seq of each one's event, 0 for one that changes nothing.
 
-        A command may name what an earlier one of them makes as `made_by(number)`. Raises Refused or its like: nothing
-        happened. After a lost connection (Unusable) they may have happened, whole.
+        A command may name what an earlier one of them makes as `made_by(number)`. The versions of files that they write or
+        truncate end with them, each by an event more that is not among the seqs, but where the commands end it themselves
+        (CloseVersion). `close=False` leaves such versions open, for one that goes on in the next call: the call that ends it
+        has the CloseVersion, or writes to the file too and closes. What nobody ends counts as cut off by a crash.
+
+        Raises BatchRefused, which has the `errno` and the `number` of the command, Refused for the whole (E2BIG), DiskFull,
+        ReadOnlyStore, Unusable for what is no command: nothing happened, whoever serves the store. After StorageError or
+        a lost connection (Unusable) they may have happened, whole.
         """
-        return self.append_and_tell(commands, correlation=correlation, origin=origin).seqs
+        return self.append_and_tell(commands, correlation=correlation, origin=origin, close=close).seqs
 
     def append_and_tell(
-        self, commands: Sequence[Command], *, correlation: str | None = None, origin: bytes | None = None
+        self,
+        commands: Sequence[Command],
+        *,
+        correlation: str | None = None,
+        origin: bytes | None = None,
+        close: bool = True,
     ) -> Appended:
         """The same, with the inodes; `origin` begins a correlation of its own, for an import from that folder."""
         from lighthousefs.control.changing import to_wire
+        from lighthousefs.control.problems import Answered, as_raised
 
         wire = [to_wire(command) for command in commands]
-        (row,) = self._ask("append", commands=wire, correlation=correlation, origin=origin)
+        try:
+            (row,) = self._ask("append", commands=wire, correlation=correlation, origin=origin, close=close)
+        except Answered as error:
+            raise as_raised(error) from error
         return Appended(row["seqs"], row["inos"], row["correlation"])
 
     def events(

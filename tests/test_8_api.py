@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -15,9 +16,21 @@ from mounting import Mounted
 
 from lighthousefs.api import Project
 from lighthousefs.control.handlers import _AppendArguments
-from lighthousefs.domain.commands import Command, CreateDirectory, CreateFile, RemoveXattr, Unlink, Write, made_by
+from lighthousefs.control.problems import Answered, as_raised, describe, from_message
+from lighthousefs.domain.commands import (
+    CloseVersion,
+    Command,
+    CreateDirectory,
+    CreateFile,
+    Link,
+    RemoveXattr,
+    Truncate,
+    Unlink,
+    Write,
+    made_by,
+)
 from lighthousefs.engine.engine import Engine
-from lighthousefs.errors import LighthouseError, Unusable
+from lighthousefs.errors import BatchRefused, DiskFull, LighthouseError, ReadOnlyStore, Refused, StorageError, Unusable
 from lighthousefs.ids import ROOT_INO
 
 
@@ -48,14 +61,15 @@ def test_append_is_whole_or_not_at_all_and_names_what_it_makes(target: Path) -> 
         assert node is not None
         assert project.contents(node.ino, seqs[-1], 0, 100) == [(0, b"hello")]
         assert project.node(b"d/f", f"@{seqs[1] - 1}")[1] is None
-        assert project.append([CreateFile(ROOT_INO, b"g", 0o600, 1, 2)]) == [seqs[-1] + 1]
+        # The version's end comes behind.
+        assert project.append([CreateFile(ROOT_INO, b"g", 0o600, 1, 2)]) == [seqs[-1] + 2]
         mine = [logged.seq for logged in project.events(first=seqs[0], agent=f"uid-{os.getuid()}")]
-        assert mine == [*seqs, seqs[-1] + 1]
+        assert mine == [*seqs, seqs[-1] + 1, seqs[-1] + 2]
 
         async def gather() -> list[int]:
             return [logged.seq async for logged in project.events(first=seqs[0])]
 
-        assert trio.run(gather)[:4] == mine
+        assert trio.run(gather)[:5] == mine
 
 
 @pytest.mark.parametrize(
@@ -114,7 +128,7 @@ def test_a_refusal_of_one_that_is_not_there(store: Path) -> None:
             project.append([], correlation="import-9")
         with pytest.raises(Unusable, match="no agent"):
             list(project.events(agent="nobody"))
-        assert _AppendArguments.model_fields.keys() == {"commands", "correlation", "origin"}
+        assert _AppendArguments.model_fields.keys() == {"commands", "correlation", "origin", "close"}
 
 
 def test_the_program_of_the_readme(target: Path) -> None:
@@ -128,3 +142,97 @@ def test_the_program_of_the_readme(target: Path) -> None:
     assert (ended.returncode, ended.stderr) == (0, ""), ended
     assert ended.stdout.splitlines()[-1] == "hello"
     assert "written" in ended.stdout
+    with Project.open(target) as project:
+        (closed,) = project.events(types=["version-closed"])
+        (made,) = project.events(types=["file-created"])
+        assert (closed.event.fields.first, closed.event.fields.written) == (made.seq, 6)
+        assert closed.event.fields.how == "close"
+        node = project.node(b"greeting.txt")[1]
+        assert node is not None
+        assert node.inode.since == closed.seq
+    with Project.open(target) as project:
+        assert not list(project.events(types=["recovered"]))
+
+
+def ends(project: Project, first: int) -> list[tuple[int, int, int, str]]:
+    """The ends of versions from event `first` on."""
+    return [tuple(logged.event.fields) for logged in project.events(first=first, types=["version-closed"])]
+
+
+def test_each_append_ends_the_versions_of_what_it_wrote_and_no_others(target: Path) -> None:
+    with Project.open(target) as project:
+        told = project.append_and_tell(
+            [
+                CreateFile(ROOT_INO, b"a", 0o644, 1, 2),
+                CreateFile(ROOT_INO, b"empty", 0o644, 1, 2),
+                CreateFile(ROOT_INO, b"gone", 0o644, 1, 2),
+                CreateFile(ROOT_INO, b"own", 0o644, 1, 2),
+                Write(made_by(0), 0, b"one", False, 0),
+                Write(made_by(2), 0, b"gone", False, 0),
+                Write(made_by(3), 0, b"first", False, 0),
+                CloseVersion(made_by(3), made_by(3), 5, "close"),
+                Write(made_by(4), 3, b"four", False, 0),
+                Unlink(ROOT_INO, b"gone"),
+                Link(made_by(0), ROOT_INO, b"linked"),
+                Truncate(made_by(10), 5, 0),
+            ]
+        )
+        a, own, first = told.inos[0], told.inos[3], told.seqs[0]
+        assert len(told.seqs) == 12
+        assert ends(project, first) == [(own, told.seqs[3], 5, "close"), (a, first, 7, "close")]
+        batch = list(project.events(first=first))
+        assert {logged.event.batch for logged in batch} == {batch[0].event.batch}
+        assert [logged.event.batch_last for logged in batch] == [False] * 12 + [True]
+        again = project.append([Truncate(a, 0, 0), Write(own, 0, b"", False, 0)])
+        assert again[1] == 0
+        assert ends(project, again[0]) == [(a, again[0], 0, "close")]
+        both = project.append(
+            [Write(own, 5, b"x", False, 0), CloseVersion(own, made_by(0), 1, "fsync"), Write(own, 6, b"yz", False, 0)]
+        )
+        assert ends(project, both[0]) == [(own, both[0], 1, "fsync"), (own, both[2], 2, "close")]
+
+
+def test_a_version_may_go_on_in_the_next_append(target: Path) -> None:
+    with Project.open(target) as project:
+        told = project.append_and_tell(
+            [CreateFile(ROOT_INO, b"f", 0o644, 1, 2), Write(made_by(0), 0, b"one", False, 0)], close=False
+        )
+        ino, first = told.inos[0], told.seqs[0]
+        more = project.append([Write(ino, 3, b"four", False, 0)], close=False)
+        assert ends(project, first) == []
+        project.append([Write(ino, 7, b"!", False, 0), Write(ino, 8, b"!", False, 0)])
+        assert ends(project, first) == [(ino, first, 9, "close")]
+        assert more[0] == first + 2
+
+
+def test_a_refusal_is_of_one_class_whoever_serves_the_store(target: Path) -> None:
+    with Project.open(target) as project:
+        made = CreateFile(ROOT_INO, b"f", 0o644, 1, 2)
+        with pytest.raises(BatchRefused, match="File exists") as refused:
+            project.append([made, made])
+        assert (refused.value.errno, refused.value.number) == (errno.EEXIST, 1)
+        with pytest.raises(BatchRefused, match="does not come before") as refused:
+            project.append([Unlink(made_by(3), b"f")])
+        assert (refused.value.errno, refused.value.number) == (errno.EINVAL, 0)
+        with pytest.raises(Unusable, match="no correlation"):
+            project.append([], correlation="import-9")
+        assert issubclass(BatchRefused, Refused)
+        assert project.node(b"f")[1] is None
+
+
+@pytest.mark.parametrize(
+    "met",
+    [
+        Refused(errno.E2BIG, "split it"),
+        BatchRefused(Refused(errno.ENOENT), 3),
+        DiskFull("full"),
+        ReadOnlyStore("mounted read-only"),
+        StorageError("the disk failed"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_a_daemon_met_is_raised_as_it_was_and_told_as_it_was(met: LighthouseError) -> None:
+    raised = as_raised(Answered(from_message(describe(met)._asdict())))
+    assert type(raised) is type(met)
+    assert vars(raised) == vars(met)
+    assert describe(raised) == describe(met)

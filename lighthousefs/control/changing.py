@@ -6,7 +6,7 @@ owners of the project bind only those who come through the mount.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any, get_args, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -98,11 +98,18 @@ def from_wire(number: int, message: Any) -> c.Command:
 
 
 def append(
-    engine: Engine, caller: Caller, *, commands: Sequence[Any], correlation: str | None, origin: bytes | None
+    engine: Engine,
+    caller: Caller,
+    *,
+    commands: Sequence[Any],
+    correlation: str | None,
+    origin: bytes | None,
+    close: bool,
 ) -> dict[str, Any]:
     """Accept the commands as one, or refuse them as one: `seqs` and `inos`, one for each (0: nothing), `correlation`.
 
-    They are part of `correlation`, or of a new one, of an import from the folder `origin`.
+    They are part of `correlation`, or of a new one, of an import from the folder `origin`. `close` ends the versions that
+    they leave open, in the same batch.
     """
     wanted = [from_wire(number, message) for number, message in enumerate(commands)]
     author = engine.author(caller.uid, caller.gid, caller.pid)
@@ -113,14 +120,19 @@ def append(
         number = 0 if correlation is None else identities.find_correlation(correlation)
         if correlation is not None and not number:
             raise Unusable(f"there is no correlation {correlation}")
-        made = engine.append(wanted, author._replace(correlation=number))
+        author = author._replace(correlation=number)
     else:
         # Its own batch: what stands for results of commands counts these alone.
         begun = identities.new_import(origin)
         correlation = begun.correlation
         author = author._replace(correlation=begun.number)
         engine.announce(begun, author)
-        made = engine.append(wanted, author)
+
+    def ending(made: Sequence[c.Made]) -> Iterator[c.Command]:
+        if close:
+            yield from _ends_of_versions(engine, author.session, wanted, made[: len(wanted)])
+
+    made = engine.append(wanted, author, ending)[: len(wanted)]
     return {
         "seqs": [one.seq for one in made],
         "inos": [one.ino for one in made],
@@ -141,3 +153,25 @@ def _whole_version(engine: Engine, session: int, wanted: Sequence[c.Command], nu
     first, written = version_so_far(engine, command.ino, session, since)
     coming = sum(len(one.data) for one in wanted[:number] if isinstance(one, c.Write) and one.ino == command.ino)
     return command._replace(first=first, written=written + coming)
+
+
+def _ends_of_versions(
+    engine: Engine, session: int, wanted: Sequence[c.Command], made: Sequence[c.Made]
+) -> Iterator[c.CloseVersion]:
+    """The ends of the versions that are open now of files that the commands wrote. They are applied, not journalled yet."""
+    created: dict[int, int] = {}
+    lengths: dict[int, int] = {}
+    for command, (seq, ino) in zip(wanted, made, strict=True):
+        if isinstance(command, c.CreateFile | c.CreateNode):
+            created[ino] = seq
+        elif isinstance(command, c.CloseVersion):
+            created.pop(ino, None)
+            lengths.pop(ino, None)
+        elif isinstance(command, c.Write | c.Truncate) and seq:
+            lengths[ino] = lengths.get(ino, 0) + (len(command.data) if isinstance(command, c.Write) else 0)
+    for ino, length in lengths.items():
+        since = engine.state.written_since(ino, session)
+        # What was written may have been removed by a later command.
+        if since is not None and engine.state.inode(ino) is not None:
+            first, written = version_so_far(engine, ino, session, since)
+            yield c.CloseVersion(ino, created.get(ino, first), written + length, "close")

@@ -91,6 +91,7 @@ class _AppendArguments(_Arguments):
     commands: Annotated[list[Any], Field(max_length=changing.COMMANDS_MAX)]
     correlation: str | None = None
     origin: bytes | None = None
+    close: bool = True
 
 
 _Model = TypeVar("_Model", bound=_Arguments)

@@ -24,7 +24,7 @@ class Problem(NamedTuple):
     """`error` is the kind in one word, `hint` the way out (may be empty), `status` the exit status.
 
     Of a refused batch `command` is which of its commands (from 0) was refused, and `cause` why, without the words of the
-    store, which knows nodes by number.
+    store, which knows nodes by number. `errno` is 0 for what was not refused.
     """
 
     error: str
@@ -33,6 +33,7 @@ class Problem(NamedTuple):
     status: int
     command: int | None = None
     cause: str = ""
+    errno: int = 0
 
     def as_json(self) -> dict[str, str]:
         return {"error": self.error, "message": self.message, "hint": self.hint}
@@ -57,7 +58,6 @@ _KINDS: tuple[tuple[type[LighthouseError], str, str], ...] = (
     (ReadOnlyStore, "read-only", ""),
     (StorageError, "storage", "the disk failed: the system's log (dmesg) may say more"),
     (FormatError, "format", "use the version of LighthouseFS that wrote it, or a newer one"),
-    (Refused, "refused", ""),
 )
 
 
@@ -70,11 +70,24 @@ def describe(error: LighthouseError) -> Problem:
     if isinstance(error, Damaged) and (hint := _way_out_of(error)) is not None:
         return Problem("damaged", str(error), hint, 1)
     if isinstance(error, BatchRefused):
-        return Problem("refused", str(error), "", 1, error.number, os.strerror(error.errno))
+        return Problem("refused", str(error), "", 1, error.number, os.strerror(error.errno), error.errno)
+    if isinstance(error, Refused):
+        return Problem("refused", str(error), "", 1, errno=error.errno)
     for kind, name, hint in _KINDS:
         if isinstance(error, kind):
             return Problem(name, str(error), hint, 1)
     return Problem("error", str(error), "", 1)
+
+
+def as_raised(error: Answered) -> LighthouseError:
+    """The error that the daemon met on changes, of the class that it has where nobody serves the store; else `error`."""
+    problem = error.problem
+    if problem.error == "refused":
+        refused = Refused(problem.errno, problem.message)
+        return refused if problem.command is None else BatchRefused(refused, problem.command)
+    kinds = {"disk-full": DiskFull, "read-only": ReadOnlyStore, "storage": StorageError}
+    kind = kinds.get(problem.error)
+    return error if kind is None else kind(problem.message)
 
 
 def _way_out_of(error: Damaged) -> str | None:
@@ -91,8 +104,8 @@ def from_message(message: dict[str, Any]) -> Problem:
     try:
         texts = str(message["error"]), str(message["message"]), str(message["hint"])
         command = message.get("command")
-        return Problem(
-            *texts, int(message["status"]), None if command is None else int(command), str(message.get("cause", ""))
-        )
+        number = None if command is None else int(command)
+        cause, code = str(message.get("cause", "")), int(message.get("errno", 0))
+        return Problem(*texts, int(message["status"]), number, cause, code)
     except (KeyError, TypeError) as error:
         raise ValueError(f"no error as it should be: {message!r}") from error

@@ -12,11 +12,12 @@ import logging
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, TypeAlias
 
 from lighthousefs import limits
 from lighthousefs.domain.apply import apply
@@ -60,6 +61,8 @@ COMMIT_SECONDS_MAX = 0.010
 _COMMIT_EVENTS_MIN = 200
 _COMMIT_EVENTS_MAX = 20_000
 _CREATES = (CreateFile, CreateDirectory, CreateSymlink, CreateNode)
+Ending: TypeAlias = Callable[[Sequence[Made]], Iterator[Command]]
+"""A generator function: it begins when the commands of a batch are applied, and sees the tables as they are then."""
 # Seeded by the system; ids need to be different, not unguessable.
 _random = Random()
 _UUID_VERSION_7 = 7 << 76
@@ -165,9 +168,9 @@ class Engine:
         """
         return [made.seq for made in self.append(commands, author) if made.seq]
 
-    def append(self, commands: Sequence[Command], author: Author) -> list[Made]:
+    def append(self, commands: Sequence[Command], author: Author, ending: Ending | None = None) -> list[Made]:
         """The same, and what each command made; one may name what an earlier one of the same batch makes
-        (`domain.commands.made_by`).
+        (`domain.commands.made_by`). What `ending` adds belongs to the batch, and makes no inode.
 
         Raises what `submit` raises, and Refused (E2BIG) for a batch over 32 MiB of event bytes.
         """
@@ -181,7 +184,7 @@ class Engine:
         reached = "tables"
         try:
             with self._kept_or_undone():
-                events, contents = self._apply_batch(commands, author, made)
+                events, contents = self._apply_batch(chain(commands, ending(made) if ending else ()), author, made)
                 encoded = [encode(event) for event in events]
                 if sum(map(len, encoded)) + 4 * len(encoded) + 4096 > limits.EVENT_RECORD_BYTES_MAX:
                     raise Refused(errno.E2BIG, f"a batch of {len(encoded)} events is too large: split it")
@@ -222,7 +225,7 @@ class Engine:
             self._adopt()
 
     def _apply_batch(
-        self, commands: Sequence[Command], author: Author, made: list[Made]
+        self, commands: Iterable[Command], author: Author, made: list[Made]
     ) -> tuple[list[Event], list[Contents | None]]:
         """Decides and applies one after the other; puts into `made` what each one made."""
         carried: list[Contents | None] = []

@@ -13,7 +13,7 @@ _WRITTEN = TYPE_CODES["written"]
 def version_so_far(engine: Engine, ino: int, session: int, first: int) -> tuple[int, int]:
     """Where a version that was never closed began (the file's making counts), and the bytes written in it."""
     written = 0
-    for key, value in engine.environment.scan(Table.BY_INODE, ino_seq_key(ino, 0)):
+    for key, value in engine.environment.scan(Table.BY_INODE, ino_seq_key(ino, first - 1)):
         _branch, key_ino, seq = INO_SEQ_KEY.unpack(key)
         if key_ino != ino:
             break

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from lighthousefs.api import Node
-from lighthousefs.control.problems import Answered
 from lighthousefs.domain import commands as c
 from lighthousefs.domain.state import Inode
 from lighthousefs.errors import BatchRefused, Unusable
@@ -250,13 +249,10 @@ class Bringing:
         ready = [_resolved(command) for command in self._commands]
         origin = self._origin if self.correlation is None else None
         try:
-            told = self._walk.project.append_and_tell(ready, correlation=self.correlation, origin=origin)
+            # A version may take more batches than one; the last of them ends it.
+            told = self._walk.project.append_and_tell(ready, correlation=self.correlation, origin=origin, close=False)
         except BatchRefused as error:
             raise self._refused(error.number, os.strerror(error.errno)) from error
-        except Answered as error:
-            if error.problem.command is None:
-                raise
-            raise self._refused(error.problem.command, error.problem.cause or str(error)) from error
         self.correlation = told.correlation
         self.events += sum(1 for seq in told.seqs if seq)
         for index, ref in self._refs.items():
