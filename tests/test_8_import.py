@@ -282,7 +282,7 @@ def test_what_is_replaced_is_said_before_anything_is_written(
         return append(*given, **named)
 
     monkeypatch.setattr(Project, "append_and_tell", listening)
-    for arguments, words in ([], "replacing d/f\n"), (["--json"], '{"replacing": ["d/f"]}\n'):
+    for arguments, words in ([], "replacing there/d/f\n"), (["--json"], '{"replacing": ["there/d/f"]}\n'):
         said.clear()
         with pytest.raises(SystemExit) as end:
             main(["import", str(target), str(source), "--into", "there", *arguments])
@@ -341,8 +341,8 @@ def test_what_is_refused_is_named_by_its_path(
 @pytest.mark.parametrize(
     ("number", "status", "words"),
     [
-        (errno.EIO, 1, "lighthousefs: f7 could not be read any more: Input/output error"),
-        (errno.ENOENT, 0, "lighthousefs: f7 changed while it was read: run this again"),
+        (errno.EIO, 1, "f7 could not be read any more: Input/output error"),
+        (errno.ENOENT, 0, "f7 changed while it was read: run this again"),
     ],
     ids=["unreadable", "gone"],
 )
@@ -370,7 +370,7 @@ def test_what_went_wrong_between_looking_and_bringing_is_told_and_costs_itself_a
         with pytest.raises(SystemExit) as end:
             main(["import", str(store), str(source)])
     said = capsys.readouterr()
-    assert (end.value.code, said.err.splitlines()[0]) == (status, words)
+    assert (end.value.code, said.err.splitlines()[0]) == (status, f"lighthousefs: {source}/{words}")
     assert "/proc/" not in said.err
     assert "import-1: " in said.out
     out = exported(store, tmp_path / "part")

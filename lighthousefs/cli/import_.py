@@ -22,10 +22,15 @@ from lighthousefs.errors import Unusable
 if TYPE_CHECKING:
     from lighthousefs.api import Node, Project
     from lighthousefs.transfer.bring import Bringing
+    from lighthousefs.transfer.plan import Plan
     from lighthousefs.transfer.survey import Survey
 
 NAMED_MAX = 10
 SMALL_BYTES = 64 << 10
+NOTHING_TO_DO = (
+    "nothing to do: all that was looked at counts as unchanged "
+    "(same size and mtime and no later change in DIR, or same contents)"
+)
 
 
 @click.command(
@@ -34,12 +39,12 @@ SMALL_BYTES = 64 << 10
 Examples:
   lighthousefs import ~/store ~/project                  all of a folder, into a store or its mount
   lighthousefs import ~/work ~/more --into vendor/more    beside what is there
-  lighthousefs import ~/work ~/project --dry-run         only say what would be replaced""",
+  lighthousefs import ~/work ~/project --dry-run         only say what would be changed""",
 )
 @target_argument
 @click.argument("folder", type=PathArgument(), metavar="DIR")
 @click.option("--into", metavar="PATH", help="A folder of the project, made if it is missing.")
-@click.option("--dry-run", is_flag=True, help="Say what would be replaced, and change nothing.")
+@click.option("--dry-run", is_flag=True, help="Say what would be made, changed and replaced, and change nothing.")
 @click.option("--skip-unreadable", is_flag=True, help="Go on without what cannot be read, and list it.")
 @json_option
 def import_(target: Path, folder: Path, into: str | None, dry_run: bool, skip_unreadable: bool, as_json: bool) -> None:
@@ -79,6 +84,7 @@ def _run(
     as_json: bool,
 ) -> None:
     from lighthousefs.transfer.bring import Bringing
+    from lighthousefs.transfer.plan import Plan
     from lighthousefs.transfer.survey import survey
     from lighthousefs.transfer.walk import Walk
 
@@ -86,22 +92,28 @@ def _run(
     _require_folder(path, top)
     with output.progress("looking", None, "entries") as advance:
         told = survey(Walk(opened, source, seq, top, path), check_stop, advance)
-    _refuse_or_say(told, skip_unreadable)
+    _refuse_or_say(told, source, path, skip_unreadable)
+    skipped = {lost for lost, _why in told.unreadable}
+    replaced = [_joined(path, found) for found in told.replaced]
     if dry_run:
-        _tell(as_json, told, None)
+        with output.progress("comparing", told.entries, "entries") as advance:
+            walk, count = Walk(opened, source, seq, top, path), _entries_of(advance)
+            plan = Plan(walk, told.replaced, advance=count, check_stop=check_stop)
+            plan.run(skipped)
+        _tell_plan(as_json, told, plan, replaced)
         return
-    _say_what_goes(as_json, told)
+    _say_what_goes(as_json, replaced)
     if top is None:
         top = _make_folders(opened, path)
         seq, top = opened.node(path)
-    with _progress(told) as advance:
-        bringing = Bringing(Walk(opened, source, seq, top, path), source, advance=advance, check_stop=check_stop)
-        bringing.run({lost for lost, _why in told.unreadable})
+    with _progress(told) as bar:
+        bringing = Bringing(Walk(opened, source, seq, top, path), source, advance=bar, check_stop=check_stop)
+        bringing.run(skipped)
     for changed in bringing.changed:
-        output.note(f"{os.fsdecode(changed)} changed while it was read: run this again")
+        output.note(f"{_shown(source, changed)} changed while it was read: run this again")
     for lost, why in bringing.lost:
-        output.note(f"{os.fsdecode(lost)} could not be read any more: {why}")
-    _tell(as_json, told, bringing)
+        output.note(f"{_shown(source, lost)} could not be read any more: {why}")
+    _tell(as_json, told, bringing, replaced)
     if bringing.lost:
         raise Unusable(f"{counted(len(bringing.lost), 'path')} could not be brought", "run this again")
 
@@ -114,7 +126,20 @@ def _progress(told: Survey) -> Iterator[Callable[[int, int], object]]:
             yield lambda _entries, size: advance(size)
     else:
         with output.progress("bringing", told.entries, "entries") as advance:
-            yield lambda entries, _size: advance(entries)
+            yield _entries_of(advance)
+
+
+def _entries_of(advance: Callable[[int], object]) -> Callable[[int, int], object]:
+    return lambda entries, _size: advance(entries)
+
+
+def _joined(folder: bytes, path: bytes) -> bytes:
+    return b"/".join(part for part in (folder, path) if part)
+
+
+def _shown(source: bytes, path: bytes) -> str:
+    """What is in DIR, by a path that cannot be taken for the project's."""
+    return os.fsdecode(_joined(source, path))
 
 
 def _require_folder(path: bytes, top: Node | None) -> None:
@@ -138,51 +163,67 @@ def _make_folders(opened: Project, path: bytes) -> Node | None:
     return node
 
 
-def _refuse_or_say(told: Survey, skip_unreadable: bool) -> None:
+def _refuse_or_say(told: Survey, source: bytes, into: bytes, skip_unreadable: bool) -> None:
     if told.blocked:
-        first = os.fsdecode(told.blocked[0])
+        first = os.fsdecode(_joined(into, told.blocked[0]))
         why = f"{first} is a folder in the project, with something in it, and none in DIR"
         raise Unusable(why, "remove it first, or choose another --into; nothing was changed")
     if told.unreadable and not skip_unreadable:
         path, why = told.unreadable[0]
         more = f", and {len(told.unreadable) - 1} more" if len(told.unreadable) > 1 else ""
         hint = "--skip-unreadable goes on without; nothing was changed"
-        raise Unusable(f"{os.fsdecode(path) or '.'} cannot be read: {why}{more}", hint)
+        raise Unusable(f"{_shown(source, path)} cannot be read: {why}{more}", hint)
     for path, why in told.unreadable:
-        output.note(f"skipped, cannot be read: {os.fsdecode(path)}: {why}")
+        output.note(f"skipped, cannot be read: {_shown(source, path)}: {why}")
     for path in told.sockets:
-        output.note(f"skipped, a socket: {os.fsdecode(path)}")
+        output.note(f"skipped, a socket: {_shown(source, path)}")
+    if told.computed:
+        where = _entries(told.computed)
+        output.note(f"skipped, attributes user.lighthouse.* of {where}: a project computes its own")
 
 
-def _say_what_goes(as_json: bool, told: Survey) -> None:
-    if not told.replaced:
+def _say_what_goes(as_json: bool, replaced: list[bytes]) -> None:
+    if not replaced:
         return
     if as_json:
-        output.json_note("replacing", _names(told))
+        output.json_note("replacing", _names(replaced))
     else:
-        output.line(f"replacing {named(told.replaced)}")
+        output.line(f"replacing {named(replaced)}")
     output.flush()
 
 
-def _names(told: Survey) -> list[str]:
-    return [path.decode(errors="backslashreplace") for path in told.replaced]
+def _names(paths: list[bytes]) -> list[str]:
+    return [path.decode(errors="backslashreplace") for path in paths]
 
 
-def _tell(as_json: bool, told: Survey, bringing: Bringing | None) -> None:
-    correlation = None if bringing is None else bringing.correlation
-    events = 0 if bringing is None else bringing.events
+def _entries(amount: int) -> str:
+    return f"{amount} {'entry' if amount == 1 else 'entries'}"
+
+
+def _tell_plan(as_json: bool, told: Survey, plan: Plan, replaced: list[bytes]) -> None:
     if as_json:
-        line = {"entries": told.entries, "bytes": told.size, "replaced": _names(told)}
-        output.json_line({**line, "events": events, "correlation": correlation})
+        line = {"entries": told.entries, "bytes": told.size, "replaced": _names(replaced)}
+        output.json_line({**line, "would_make": plan.made, "would_change": plan.altered})
         return
-    if bringing is None:
-        output.line(f"{counted(told.entries, 'entry').replace('entrys', 'entries')}, {output.size(told.size)}")
-        output.line(f"would replace {named(told.replaced)}" if told.replaced else "would replace nothing")
+    output.line(f"{_entries(told.entries)}, {output.size(told.size)}")
+    if not plan.made and not plan.altered:
+        output.line(NOTHING_TO_DO)
+        return
+    output.line(f"would make {_entries(plan.made)}, change {_entries(plan.altered)}")
+    if replaced:
+        output.line(f"would replace {named(replaced)}")
+
+
+def _tell(as_json: bool, told: Survey, bringing: Bringing, replaced: list[bytes]) -> None:
+    correlation, events = bringing.correlation, bringing.events
+    if as_json:
+        line = {"entries": told.entries, "bytes": told.size, "replaced": _names(replaced)}
+        output.json_line({**line, "events": events, "correlation": correlation})
     elif correlation is None:
-        output.line("nothing to do: the project has all of it")
+        output.line(NOTHING_TO_DO)
     else:
-        replaced = f", replaced {named(told.replaced)}" if told.replaced else ""
-        output.line(f"{correlation}: {counted(events, 'event')}, {output.size(told.size)} looked at{replaced}")
+        went = f", replaced {named(replaced)}" if replaced else ""
+        output.line(f"{correlation}: {counted(events, 'event')}, {output.size(told.size)} looked at{went}")
 
 
 def named(paths: Sequence[bytes]) -> str:

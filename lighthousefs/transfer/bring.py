@@ -15,7 +15,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from lighthousefs.api import Node
 from lighthousefs.domain import commands as c
 from lighthousefs.domain.state import Inode
 from lighthousefs.errors import BatchRefused, Unusable
@@ -53,6 +52,7 @@ class Bringing:
         self._bytes = 0
         self._links: dict[tuple[int, int], Ref] = {}
         self._claimed: dict[int, tuple[int, int]] = {}
+        self._stirred: set[Ref] = set()
 
     def run(self, skipped: set[bytes]) -> None:
         """Bring everything but what is `skipped`."""
@@ -87,7 +87,7 @@ class Bringing:
             return
         if found.there is not None and not self._can_stay(found, key):
             remove = c.RemoveDirectory if found.there.inode.is_dir else c.Unlink
-            self._add(remove(self._ino(found.parent), found.name))
+            self._add_entry(found.parent, remove(self._ino(found.parent), found.name))
             found.there = None
             found.ref.ino = 0
         made = found.there is None
@@ -95,13 +95,13 @@ class Bringing:
             self._make(found)
         if linked:
             self._links[key] = found.ref
-            if found.ref.ino:
-                self._claimed[found.ref.ino] = key
+        if found.there is not None and not found.is_dir and found.there.inode.nlink > 1:
+            self._claimed[found.there.ino] = key
         if found.is_dir:
             return
         row = None if found.there is None else found.there.inode
         version = self._contents(found, row) if stat.S_ISREG(found.kind) else None
-        owned = self._attributes(found, row, written=version is not None)
+        owned = self._attributes(found, row, stirred=version is not None)
         if version is not None:
             first_ref, written = version
             self._add(c.CloseVersion(self._ino(found.ref), self._seq(first_ref), written, "close"), together=True)
@@ -109,7 +109,9 @@ class Bringing:
 
     def _leave(self, found: Found) -> None:
         row = found.there.inode if found.there is not None else None
-        self._xattrs(found, row, owned=self._attributes(found, row))
+        stirred = found.ref in self._stirred
+        self._stirred.discard(found.ref)
+        self._xattrs(found, row, owned=self._attributes(found, row, stirred=stirred))
 
     def _can_stay(self, found: Found, key: tuple[int, int]) -> bool:
         assert found.there is not None
@@ -128,8 +130,8 @@ class Bringing:
         if found.there is not None:
             if found.there.ino == first.ino:
                 return
-            self._add(c.Unlink(self._ino(found.parent), found.name))
-        self._add(c.Link(self._ino(first), self._ino(found.parent), found.name))
+            self._add_entry(found.parent, c.Unlink(self._ino(found.parent), found.name))
+        self._add_entry(found.parent, c.Link(self._ino(first), self._ino(found.parent), found.name))
 
     def _make(self, found: Found) -> None:
         assert found.parent is not None
@@ -144,7 +146,7 @@ class Bringing:
             command = c.CreateSymlink(parent, found.name, os.readlink(found.whole), seen.st_uid, seen.st_gid)
         else:
             command = c.CreateNode(parent, found.name, mode, seen.st_rdev, seen.st_uid, seen.st_gid)
-        self._add(command, makes=found.ref)
+        self._add_entry(found.parent, command, makes=found.ref)
 
     def _contents(self, found: Found, row: Inode | None) -> tuple[Ref, int] | None:
         """Writes what differs; the version's first event and the bytes written, None if nothing differed."""
@@ -182,27 +184,20 @@ class Bringing:
             os.close(descriptor)
         return (first, written) if changed else None
 
-    def _attributes(self, found: Found, row: Inode | None, *, written: bool = False) -> bool:
-        """Owner, mode and times, as far as they differ; whether it got an owner. `row` is what the project had before."""
+    def _attributes(self, found: Found, row: Inode | None, *, stirred: bool = False) -> bool:
+        """Owner, mode and times, as far as they differ; whether it got an owner. `row` is what the project had before,
+        `stirred` whether this import moved the times since."""
         seen = found.seen
         owner_or_mode: dict[str, int] = {}
         if row is None or (row.uid, row.gid) != (seen.st_uid, seen.st_gid):
             owner_or_mode.update(uid=seen.st_uid, gid=seen.st_gid)
         if not stat.S_ISLNK(found.kind) and (row is None or row.mode != seen.st_mode):
             owner_or_mode["mode"] = stat.S_IMODE(seen.st_mode)
-        # What is in a folder changed its times; whether that was so is known when they are read again.
-        if row is None or written or owner_or_mode or row.mtime != found.mtime or (found.is_dir and self.events):
-            self._set(found, row, owner_or_mode)
+        if row is None or stirred or owner_or_mode or row.mtime != found.mtime:
+            ino = self._ino(found.ref)
+            times = {"atime": found.atime, "mtime": found.mtime}
+            self._add(c.ChangeAttributes(ino, **times, **owner_or_mode), together=True)
         return "uid" in owner_or_mode
-
-    def _set(self, found: Found, row: Inode | None, owner_or_mode: dict[str, int]) -> None:
-        if found.is_dir and row is not None and not owner_or_mode and row.mtime == found.mtime:
-            self._flush()
-            now = self._now(found)
-            if now is None or now.inode.mtime == found.mtime:
-                return
-        command = c.ChangeAttributes(self._ino(found.ref), atime=found.atime, mtime=found.mtime, **owner_or_mode)
-        self._add(command, together=True)
 
     def _xattrs(self, found: Found, row: Inode | None, *, owned: bool) -> None:
         """Extended attributes. A change of the owner took a capability away."""
@@ -215,11 +210,6 @@ class Bringing:
             if name not in wanted and not (owned and name == b"security.capability"):
                 self._add(c.RemoveXattr(self._ino(found.ref), name))
 
-    def _now(self, found: Found) -> Node | None:
-        top = self._walk.top_path
-        path = b"/".join(part for part in (top, found.path) if part)
-        return self._walk.project.node(path)[1]
-
     # Batches
 
     def _ino(self, ref: Ref) -> Any:
@@ -228,6 +218,11 @@ class Bringing:
 
     def _seq(self, ref: Ref) -> Any:
         return ref.seq or _First(ref)
+
+    def _add_entry(self, parent: Ref, command: Any, makes: Ref | None = None) -> None:
+        """A name comes to `parent` or goes: the folder's times move, and are the source's again when it is left."""
+        self._stirred.add(parent)
+        self._add(command, makes)
 
     def _add(self, command: Any, makes: Ref | None = None, *, together: bool = False) -> None:
         """`together`: in one batch with the command before."""
@@ -264,8 +259,9 @@ class Bringing:
         what = f"{type(command).__name__} is refused: {why}"
         if isinstance(command, c.SetXattr):
             what = f"attribute {command.name.decode(errors='backslashreplace')}: {why}"
+        whole = self._origin + b"/" + source if source else self._origin
         hint = "what was brought before stays; run this again once it can be, it goes on from there"
-        return Unusable(f"{os.fsdecode(source) or '.'} could not be brought: {what}", hint)
+        return Unusable(f"{os.fsdecode(whole)} could not be brought: {what}", hint)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,15 @@ def xattrs_of(whole: bytes) -> dict[bytes, bytes]:
     return found
 
 
+def has_computed_xattrs(whole: bytes) -> bool:
+    """Whether it has attributes under the names that a project computes itself, which none keeps."""
+    try:
+        return any(name.startswith(_COMPUTED) for name in os.listxattr(whole, follow_symlinks=False))
+    except OSError:
+        # Who brings them meets it again, and tells.
+        return False
+
+
 def same_kind(found: Found) -> bool:
     """Whether what the project has at the place can become what the source has by changing it."""
     if found.there is None:

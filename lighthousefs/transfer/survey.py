@@ -6,16 +6,18 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from lighthousefs.transfer.compare import same_contents, same_kind, unreadable
+from lighthousefs.transfer.compare import has_computed_xattrs, same_contents, same_kind, unreadable
 from lighthousefs.transfer.walk import Found, Walk
 
 
 @dataclass(slots=True)
 class Survey:
-    """`replaced` are paths whose contents go, `blocked` folders with something in them in the way of what is none."""
+    """`replaced` are paths whose contents go, `blocked` folders with something in them in the way of what is none, `computed`
+    the number of entries with attributes under the names that a project computes itself."""
 
     entries: int = 0
     size: int = 0
+    computed: int = 0
     sockets: list[bytes] = field(default_factory=list)
     replaced: list[bytes] = field(default_factory=list)
     blocked: list[bytes] = field(default_factory=list)
@@ -36,6 +38,7 @@ def survey(
             continue
         told.entries += 1
         advance(1)
+        told.computed += has_computed_xattrs(found.whole)
         if stat.S_ISSOCK(found.kind):
             told.sockets.append(found.path)
         elif stat.S_ISREG(found.kind):
