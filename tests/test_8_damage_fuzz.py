@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from lighthousefs.cli import main as program
 from lighthousefs.cli.main import main
 from lighthousefs.daemon import foreground
+from lighthousefs.storage.record import SEGMENT_RECORD_BYTES
 
 FILES = 40
 PAGE = 4096
@@ -169,7 +170,9 @@ def test_of_a_journal_of_anything_what_lies_before_is_answered(
         assert seqs(told) >= before
     else:
         assert f"journal/{segment.name}" in told.err or not before, told
-    if len(seqs(told)) < len(kept.ends):
+    # A journal that ends between two events, and no index that knows of more: nothing says that there was more.
+    ends_whole = not has_index and at in {SEGMENT_RECORD_BYTES, *kept.ends}
+    if len(seqs(told)) < len(kept.ends) and not ends_whole:
         assert f"{segment.name}" in told.err, told
 
 
