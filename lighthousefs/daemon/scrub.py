@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import NamedTuple
 
 import msgpack
 import trio
@@ -17,7 +18,7 @@ from lighthousefs.config import ScrubSettings
 from lighthousefs.engine.damages import SCRUB_KEY, Scrubbed, scrubbed
 from lighthousefs.engine.engine import Engine
 from lighthousefs.errors import DamagedContents, StorageError
-from lighthousefs.log.payloads import EVENT_LANE, Place, find_place, verify_place
+from lighthousefs.log.payloads import EVENT_LANE, Place, find_place, unpack_place, verify_place
 from lighthousefs.storage.segment import SegmentReader
 from lighthousefs.tables.schema import SEQ_KEY, Table, seq_key
 
@@ -32,6 +33,13 @@ _PAUSE_SECONDS = 0.01
 _ROUND_NS_LEAST = 10**9
 
 Found = tuple[int, Place]
+
+
+class _Checked(NamedTuple):
+    """How many payloads are what was written, and what is wrong with others."""
+
+    whole: int
+    damaged: list[DamagedContents]
 
 
 class Scrub:
@@ -49,55 +57,62 @@ class Scrub:
         if not self._bytes_per_second:
             return
         await trio.sleep(_START_SECONDS)
-        await self._look_again()
         while True:
-            while self._at.next == 0 and self._engine.clock.now() < self._at.ended + self._round_ns:
-                await trio.sleep(min(_LOOK_SECONDS, self._round_ns / 10**9))
             try:
-                await self._slice()
+                await self._look_again()
+                while True:
+                    await self._wait_for_round()
+                    await self._slice()
             except StorageError as error:
                 _log.error("scrub: %s", error)
                 await trio.sleep(_LOOK_SECONDS)
 
+    async def _wait_for_round(self) -> None:
+        while self._at.next == 0 and self._engine.clock.now() < self._at.ended + self._round_ns:
+            await trio.sleep(min(_LOOK_SECONDS, self._round_ns / 10**9))
+
     async def _look_again(self) -> None:
         """Damage that somebody has mended, with a copy of the file from elsewhere, is none any more."""
-        known = [damage.payload for damage in self._engine.damages]
-        for payload in known:
+        for payload in [damage.payload for damage in self._engine.damages]:
             place = find_place(self._engine.environment, payload)
-            if isinstance(place, Place) and not await trio.to_thread.run_sync(self._check, [(payload, place)]):
-                self._engine.damages.forget(payload)
+            if isinstance(place, Place):
+                checked = await trio.to_thread.run_sync(self._check, [(payload, place)])
+                if checked.whole:
+                    self._engine.damages.forget(payload)
 
     async def _slice(self) -> None:
         places: list[Found] = []
         size = rows = 0
         last = self._at.next
-        for key, _value in self._engine.environment.scan(Table.PLACES, seq_key(self._at.next)):
+        for key, value in self._engine.environment.scan(Table.PLACES, seq_key(self._at.next)):
             last = SEQ_KEY.unpack(key)[0]
-            place = find_place(self._engine.environment, last)
+            place = unpack_place(value)
             if isinstance(place, Place) and place.lane == EVENT_LANE:
                 places.append((last, place))
                 size += place.length
             rows += 1
             if size >= _SLICE_BYTES or rows >= _SLICE_ROWS:
                 break
-        for error in await trio.to_thread.run_sync(self._check, places):
+        checked = await trio.to_thread.run_sync(self._check, places)
+        for error in checked.damaged:
             self._engine.note_damage(error, by="scrub")
         self._at = self._at._replace(next=last + 1) if rows else Scrubbed(0, self._engine.clock.now())
         self._engine.remember(SCRUB_KEY, msgpack.packb(self._at))
         await trio.sleep(max(size / self._bytes_per_second, _PAUSE_SECONDS))
 
-    def _check(self, places: list[Found]) -> list[DamagedContents]:
-        """What is wrong with them; in a worker thread."""
+    def _check(self, places: list[Found]) -> _Checked:
+        """Reads them; in a worker thread. What the disk does not give is neither whole nor damaged."""
         reader = SegmentReader(self._journal)
-        found: list[DamagedContents] = []
+        checked = _Checked(0, [])
         try:
             for payload, place in places:
                 try:
                     verify_place((reader,), payload, place)
+                    checked = checked._replace(whole=checked.whole + 1)
                 except DamagedContents as error:
-                    found.append(error)
+                    checked.damaged.append(error)
                 except StorageError as error:
                     _log.error("scrub: %s", error)
         finally:
             reader.close()
-        return found
+        return checked

@@ -110,8 +110,11 @@ def put_place(kv: Kv, payload: int, place: Place | Repeated) -> None:
 def find_place(kv: Kv, payload: int) -> Place | Repeated | None:
     """Where a payload lies; None if no row says."""
     value = kv.get(Table.PLACES, seq_key(payload))
-    if value is None:
-        return None
+    return None if value is None else unpack_place(value)
+
+
+def unpack_place(value: bytes) -> Place | Repeated:
+    """What a row of `places` says."""
     length, kind = _HEAD.unpack_from(value)
     if kind == _REPEATED:
         return Repeated(length, tuple(Extent(*extent) for extent in _EXTENT.iter_unpack(value[_HEAD.size :])))

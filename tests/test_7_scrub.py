@@ -1,0 +1,65 @@
+"""The scrub where the disk itself fails: what cannot be read is neither mended nor the end of the daemon."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+from projects import Project
+
+from lighthousefs.config import ScrubSettings
+from lighthousefs.daemon.scrub import Scrub
+from lighthousefs.engine.opening import KNOWN, open_store
+from lighthousefs.errors import DamagedContents, StorageError
+from lighthousefs.storage.segment import SegmentReader
+from lighthousefs.storage.store import Store
+
+SOME_SECONDS = 4.0
+
+
+def fails(*_arguments: object) -> bytes:
+    raise StorageError("the disk does not answer")
+
+
+def test_what_cannot_be_read_is_not_taken_for_mended(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = open_store(Store.open(store, KNOWN))
+    project = Project(opened)
+    project.echo(b"contents", b"file")
+    engine = opened.engine
+    payload = (engine.last_seq - 1) << 12
+    engine.note_damage(DamagedContents(payload, "journal/0-00000001.seg", 0, "planted", event=payload >> 12), by="read")
+    scrub = Scrub(engine, opened.store.journal, ScrubSettings(days=0.0))
+
+    async def for_a_while() -> None:
+        with trio.move_on_after(SOME_SECONDS):
+            await scrub.run()
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SegmentReader, "read", fails)
+        trio.run(for_a_while)
+    assert [damage.payload for damage in engine.damages] == [payload]
+    scrub = Scrub(engine, opened.store.journal, ScrubSettings(days=0.0))
+    trio.run(for_a_while)
+    assert list(engine.damages) == []
+    opened.close()
+
+
+def test_an_index_that_fails_does_not_end_it(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = open_store(Store.open(store, KNOWN))
+    project = Project(opened)
+    project.echo(b"contents", b"file")
+    engine = opened.engine
+    payload = (engine.last_seq - 1) << 12
+    engine.note_damage(DamagedContents(payload, "journal/0-00000001.seg", 0, "planted", event=payload >> 12), by="read")
+    scrub = Scrub(engine, opened.store.journal, ScrubSettings(days=0.0))
+
+    async def for_a_while() -> bool:
+        with trio.move_on_after(SOME_SECONDS) as scope:
+            await scrub.run()
+        return scope.cancelled_caught
+
+    with monkeypatch.context() as patched:
+        patched.setattr(engine.environment, "get", fails)
+        assert trio.run(for_a_while), "it goes on"
+    opened.close()
