@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shlex
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -24,6 +23,7 @@ from blake3 import blake3
 from lighthousefs.backup.disk import NEW, Disk, DiskCalls
 from lighthousefs.backup.manifest import ID, Manifest, Piece, decode, decode_unfinished, encode, encode_pieces
 from lighthousefs.errors import Damaged, FormatError, InUse, StorageError, Unusable
+from lighthousefs.shell import quoted
 
 CHUNK_BYTES: Final = 1 << 20
 _BACKUPS, _SEGMENTS, _LOCK = "backups", "segments", "lock"
@@ -48,7 +48,7 @@ class Depot:
         names = depot._names()
         if _BACKUPS not in names:
             why = f"{path} does not exist" if names is _NOTHING else f"{path} holds no backups"
-            make = f"make one: lighthousefs backup create TARGET {shlex.quote(str(path))}"
+            make = f"make one: lighthousefs backup create TARGET {quoted(path)}"
             raise Unusable(why, make)
         return depot
 
@@ -160,14 +160,14 @@ class Depot:
             return (self.path / place).read_bytes()
         except FileNotFoundError as error:
             if name in self.unfinished():
-                hint = f"`lighthousefs backup create TARGET {shlex.quote(str(self.path))}` goes on from it"
+                hint = f"`lighthousefs backup create TARGET {quoted(self.path)}` goes on from it"
                 raise Unusable(f"the backup {name} is unfinished", hint) from error
             raise Unusable(f"there is no backup {name} in {self.path}", self._which()) from error
         except OSError as error:
             raise StorageError(f"{place} cannot be read: {error.strerror}") from error
 
     def _which(self) -> str:
-        return f"`lighthousefs backup list {shlex.quote(str(self.path))}` names those that are there"
+        return f"`lighthousefs backup list {quoted(self.path)}` names those that are there"
 
     def piece(self, piece: Piece) -> Path:
         return self._segments / piece.name

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from lighthousefs.errors import Unusable
+from lighthousefs.shell import quoted
 from lighthousefs.storage.record import Buffer
 from lighthousefs.storage.segment import FULL
 
@@ -103,6 +103,6 @@ def told_of(folder: Path, again: str) -> Iterator[None]:
         if isinstance(error, PermissionError):
             raise Unusable(why, "run this as the owner of the folder, or with sudo") from error
         if isinstance(error, FileNotFoundError) and not folder.parent.is_dir():
-            hint = f"make the folder above it first: mkdir -p {shlex.quote(str(folder.parent))}"
+            hint = f"make the folder above it first: mkdir -p {quoted(folder.parent)}"
             raise Unusable(why, hint) from error
         raise Unusable(why, f"once that is mended, {again}") from error

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import os
-import shlex
-import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,9 +15,11 @@ from lighthousefs import mountinfo
 from lighthousefs.cli import output
 from lighthousefs.cli.log import When
 from lighthousefs.cli.options import PathArgument, json_option, target_argument
+from lighthousefs.cli.stopping import ended_by_sigterm
 from lighthousefs.cli.target import Target, find
 from lighthousefs.cli.wording import counted
 from lighthousefs.errors import Damaged, Unusable
+from lighthousefs.shell import quoted
 
 if TYPE_CHECKING:
     from lighthousefs.backup.create import Creating
@@ -71,7 +70,7 @@ def create(target: Path, dest: Path, as_json: bool) -> None:
     depot = Depot.make(require_apart(dest, found.store))
     position = Position.told(_position(found))
     store = Store.open(found.store, KNOWN)
-    with _stopping("what was copied so far stays"), told_of(depot.path, _AGAIN), depot.changing():
+    with ended_by_sigterm("what was copied so far stays", _AGAIN), told_of(depot.path, _AGAIN), depot.changing():
         creating = Creating(depot, store, position)
         _note(creating)
         with output.progress("copying", creating.size) as advance:
@@ -167,17 +166,17 @@ def verify(dest: Path, name: str | None, as_json: bool) -> None:
             _tell(as_json, checked, problems)
     for begun in unfinished:
         _tell(as_json, begun, ["it is unfinished"])
-    quoted = shlex.quote(os.fspath(dest))
+    depot_path = quoted(dest)
     if bad:
-        hint = f"remove the files that are named: `lighthousefs backup create TARGET {quoted}` copies them again"
+        hint = f"remove the files that are named: `lighthousefs backup create TARGET {depot_path}` copies them again"
         raise Unusable(
             f"{counted(bad, 'backup')} of {len(names)} in {dest} {'is' if bad == 1 else 'are'} not whole", hint
         )
     if unfinished:
-        hint = f"`lighthousefs backup create TARGET {quoted}` goes on from it"
+        hint = f"`lighthousefs backup create TARGET {depot_path}` goes on from it"
         raise Unusable(f"a backup in {dest} is unfinished", hint)
     if not names:
-        raise Unusable(f"there is no backup in {dest}", f"lighthousefs backup create TARGET {quoted}")
+        raise Unusable(f"there is no backup in {dest}", f"lighthousefs backup create TARGET {depot_path}")
 
 
 def _tell(as_json: bool, name: str, problems: list[str]) -> None:
@@ -241,7 +240,11 @@ def restore(dest: Path, store: Path, name: str | None, at: str | None, as_json: 
     if plain.is_relative_to(depot.path) or depot.path.is_relative_to(plain):
         raise Unusable(f"{store} and {dest} lie in one another", "choose another folder", status=2)
     when = None if at is None else parse(at)
-    with _stopping(f"{store} is no store yet"), told_of(plain, _AGAIN), _damage_told(depot, f"{store} is no store yet"):
+    with (
+        ended_by_sigterm(f"{store} is no store yet", _AGAIN),
+        told_of(plain, _AGAIN),
+        _damage_told(depot, f"{store} is no store yet"),
+    ):
         manifest = depot.load(name) if name is not None else _newest(depot)
         end = end_of(manifest) if when is None else end_at(depot, manifest, when, time.time_ns())
         restoring = Restoring(depot, manifest, end, store)
@@ -289,19 +292,5 @@ def _damage_told(depot: Depot, state: str) -> Iterator[None]:
     try:
         yield
     except Damaged as error:
-        hint = f"{state}; `lighthousefs backup verify {shlex.quote(os.fspath(depot.path))}` tells which ones are whole"
+        hint = f"{state}; `lighthousefs backup verify {quoted(depot.path)}` tells which ones are whole"
         raise Unusable(f"the backup is damaged: {error}", hint) from error
-
-
-@contextmanager
-def _stopping(state: str) -> Iterator[None]:
-    """SIGTERM ends it with words; as a kill does no harm at any place, it may at any place."""
-
-    def end(_number: int, _frame: FrameType | None) -> None:
-        raise Unusable(f"ended by SIGTERM: {state}", _AGAIN)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
