@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from commandline import Refuses, detach
+from damage import damaged_store, verified
 from journal_ledger import Ledger, long_ledger, short_ledger
 from model_driver import Driver, broken
 from mounting import Mounted
@@ -161,3 +163,17 @@ def mount_point(tmp_path: Path) -> Iterator[Path]:
     folder.mkdir()
     yield folder
     detach(folder)
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a row in every table, to look at and not to be changed: `plain` is a copy."""
+    store = damaged_store(tmp_path_factory.mktemp("sound"))
+    assert verified(store, deep=True) == []
+    return store
+
+
+@pytest.fixture
+def plain(sound: Path, tmp_path: Path) -> Path:
+    """The same store, to be damaged."""
+    return Path(shutil.copytree(sound, tmp_path / "store"))

@@ -16,7 +16,6 @@ from damage import (
     LATER,
     SOME,
     as_json,
-    damaged_store,
     event_bytes,
     flip,
     flip_row,
@@ -37,17 +36,6 @@ from lighthousefs.storage.store import Store
 from lighthousefs.tables.schema import DERIVED, Table
 
 TORN = b"\xf5\x9e\x1c\xa7\x02torn in two"
-
-
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Not to be changed: `plain` is a copy."""
-    return damaged_store(tmp_path_factory.mktemp("sound"))
-
-
-@pytest.fixture
-def plain(sound: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(sound, tmp_path / "store"))
 
 
 def steps(store: Path, *, dry_run: bool = False) -> list[Step]:

@@ -15,7 +15,6 @@ from damage import (
     OPEN,
     SOME,
     as_json,
-    damaged_store,
     event_bytes,
     findings,
     flip,
@@ -41,19 +40,6 @@ from lighthousefs.tables.memory import MemoryKv
 from lighthousefs.tables.schema import Table, seq_key
 
 STRANGER = User(61236, 61236)
-
-
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Not to be changed: `plain` is a copy."""
-    store = damaged_store(tmp_path_factory.mktemp("sound"))
-    assert verified(store, deep=True) == []
-    return store
-
-
-@pytest.fixture
-def plain(sound: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(sound, tmp_path / "store"))
 
 
 # Sound stores

@@ -23,7 +23,6 @@ from damage import (
     LATER,
     SOME,
     as_json,
-    damaged_store,
     event_bytes,
     flip,
     flip_row,
@@ -51,19 +50,6 @@ from lighthousefs.storage.store import Store
 from lighthousefs.tables.schema import Table, seq_key
 
 STRANGER = User(61236, 61236)
-
-
-@pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Not to be changed: `plain` is a copy."""
-    store = damaged_store(tmp_path_factory.mktemp("sound"))
-    assert verified(store, deep=True) == []
-    return store
-
-
-@pytest.fixture
-def plain(sound: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(sound, tmp_path / "store"))
 
 
 # The command
