@@ -5,7 +5,6 @@ from __future__ import annotations
 from lighthousefs.answers.eventjson import Row, rfc3339, text_fields
 from lighthousefs.engine.damages import Damage
 from lighthousefs.engine.engine import Engine
-from lighthousefs.ids import payload_seq
 
 
 def alerts(engine: Engine, *, with_paths: bool) -> list[Row]:
@@ -34,7 +33,7 @@ def _damage(damage: Damage, with_paths: bool) -> Row:
         "alert": "damage",
         "message": damage.what,
         **(text_fields("path", damage.path) if with_paths else {}),
-        "event": payload_seq(damage.payload),
+        "event": damage.event,
         "version": damage.version or None,
         "file": damage.place,
         "offset": damage.offset,

@@ -16,7 +16,7 @@ from lighthousefs.answers.selection import Filters, Selection, narrow, select
 from lighthousefs.answers.visible import ROWS_BETWEEN_PAUSES, Visible
 from lighthousefs.domain.permission import OWN_STORE, Asker
 from lighthousefs.engine.engine import Engine
-from lighthousefs.errors import IndexDamaged, Unusable
+from lighthousefs.errors import Unusable
 from lighthousefs.limits import SEQ_MAX
 from lighthousefs.log.eventlog import Logged
 
@@ -27,7 +27,7 @@ def show(engine: Engine, seq: int, asker: Asker = OWN_STORE) -> Row:
     """Event `seq` whole. Raises Unusable if there is none, and in the same words for one that the asker may not see."""
     if asker.sees_all:
         require_event(engine, seq)
-        return event_json(engine, _get(engine, seq))
+        return event_json(engine, engine.log.require(seq))
     logged = engine.log.get(seq) if 1 <= seq <= engine.last_seq else None
     if logged is None or not Visible(engine, asker).event(logged):
         raise Unusable(
@@ -128,18 +128,11 @@ def _events(selection: Selection, concerned: Concerned | None, visible: Visible)
         if seq is None:
             yield None
             continue
-        logged = _get(engine, seq)
+        logged = engine.log.require(seq)
         if not visible.event(logged):
             continue
         if concerned is None or not concerned.has_folder or concerned.includes(engine, logged):
             yield logged
-
-
-def _get(engine: Engine, seq: int) -> Logged:
-    logged = engine.log.get(seq)
-    if logged is None:
-        raise IndexDamaged(f"event {seq}", "it is missing in the index")
-    return logged
 
 
 def _each(engine: Engine, found: Iterator[Logged | None], visible: Visible, *, raw: bool) -> Iterator[Row | None]:

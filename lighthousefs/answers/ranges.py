@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from lighthousefs.answers.eventjson import Row
 from lighthousefs.domain.codec import encode
 from lighthousefs.engine.engine import Engine
-from lighthousefs.errors import IndexDamaged, Unusable
+from lighthousefs.errors import Unusable
 from lighthousefs.limits import SEQ_MAX
 
 _ROWS_BETWEEN_PAUSES = 64
@@ -34,9 +34,7 @@ def events(
             return
         if scanned % _ROWS_BETWEEN_PAUSES == 0:
             yield None
-        logged = engine.log.get(seq)
-        if logged is None:
-            raise IndexDamaged(f"event {seq}", "it is missing in the index")
+        logged = engine.log.require(seq)
         event = logged.event
         if (types and event.type not in types) or (
             agent is not None and engine.identities.agent_name(event.agent) != agent

@@ -8,12 +8,12 @@ from typing import NamedTuple
 import msgpack
 
 from lighthousefs.domain.codec import decode
-from lighthousefs.errors import DamagedContents, IndexDamaged
+from lighthousefs.errors import DamagedContents
 from lighthousefs.ids import payload_seq
 from lighthousefs.tables.kv import Kv
 from lighthousefs.tables.moment import Moment
-from lighthousefs.tables.rows import TIME
-from lighthousefs.tables.schema import INO_SEQ_KEY, Table, ino_key, ino_seq_key, seq_key
+from lighthousefs.tables.rows import TIME, event_row
+from lighthousefs.tables.schema import INO_SEQ_KEY, Table, ino_key, ino_seq_key
 
 _KEY = b"damages"
 SCRUB_KEY = b"scrub"
@@ -96,10 +96,7 @@ class Damages:
 
     def _whose(self, payload: int, newest: int) -> tuple[bytes, int]:
         seq = payload_seq(payload)
-        value = self._kv.get(Table.EVENTS, seq_key(seq))
-        if value is None:
-            raise IndexDamaged(f"event {seq}", "it is missing in the index")
-        ino: int = decode(value[TIME.size :]).fields.ino
+        ino: int = decode(event_row(self._kv, seq)[TIME.size :]).fields.ino
         path = Moment(self._kv, newest).path(ino) or Moment(self._kv, seq).path(ino) or b""
         closed = self._kv.ceiling(Table.VERSIONS, ino_seq_key(ino, seq))
         if closed is None or not closed[0].startswith(ino_key(ino)):

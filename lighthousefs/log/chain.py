@@ -13,7 +13,7 @@ import msgpack
 from lighthousefs.errors import IndexDamaged
 from lighthousefs.log.merkle import HASH_BYTES, Head, Peaks, inclusion_path, leaf_hash, node_hash, root_of, split
 from lighthousefs.tables.kv import Kv
-from lighthousefs.tables.rows import TIME
+from lighthousefs.tables.rows import TIME, event_row
 from lighthousefs.tables.schema import Table, seq_key
 
 EVENTS_PER_ROW = 1024
@@ -106,9 +106,7 @@ class Chain:
         return _peaks(number, value, f"event {number}")
 
     def _leaf(self, seq: int) -> bytes:
-        value = self._kv.get(Table.EVENTS, seq_key(seq))
-        if value is None:
-            raise IndexDamaged(f"event {seq}", "it is missing in the index")
+        value = event_row(self._kv, seq)
         return leaf_hash(seq, TIME.unpack_from(value)[0], value[TIME.size :])
 
 

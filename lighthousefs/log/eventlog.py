@@ -20,7 +20,7 @@ from lighthousefs.storage.journal import Journal
 from lighthousefs.storage.record import Payload, Reference
 from lighthousefs.storage.scan import Group, PayloadPlace
 from lighthousefs.tables.kv import Kv
-from lighthousefs.tables.rows import TIME
+from lighthousefs.tables.rows import TIME, event_row
 from lighthousefs.tables.schema import Table, seq_key
 
 _COMMITTED = b"committed"
@@ -120,20 +120,18 @@ class EventIndex:
         value = self._kv.get(Table.EVENTS, seq_key(seq)) if seq > 0 else None
         return None if value is None else _logged(seq, value)
 
+    def require(self, seq: int) -> Logged:
+        """Event `seq`, which there must be. Raises IndexDamaged if the index has it not."""
+        return _logged(seq, event_row(self._kv, seq))
+
     def events(self, first: int, last: int) -> Iterator[Logged]:
         """Events `first` to `last`, in order. The log may grow meanwhile."""
         for seq in range(max(first, 1), min(last, self.last_seq) + 1):
-            found = self.get(seq)
-            if found is None:
-                raise IndexDamaged(f"event {seq}", "it is missing in the index")
-            yield found
+            yield self.require(seq)
 
     def time_of(self, seq: int) -> int:
         """The log time of event `seq`, in ns."""
-        value = self._kv.get(Table.EVENTS, seq_key(seq))
-        if value is None:
-            raise IndexDamaged(f"event {seq}", "it is missing in the index")
-        return int(TIME.unpack_from(value)[0])
+        return int(TIME.unpack_from(event_row(self._kv, seq))[0])
 
     def seq_at(self, time: int) -> int:
         """The newest event whose log time is `time` (ns) or before; 0 if there is none.

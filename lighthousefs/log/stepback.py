@@ -20,7 +20,7 @@ from lighthousefs.tables import contents, regions
 from lighthousefs.tables.kv import Kv
 from lighthousefs.tables.moment import Moment
 from lighthousefs.tables.postings import Postings
-from lighthousefs.tables.rows import COOKIE, ENTRY, SEQ, TIME, pack_inode, unpack_entry
+from lighthousefs.tables.rows import COOKIE, ENTRY, SEQ, TIME, event_row, pack_inode, unpack_entry
 from lighthousefs.tables.schema import (
     BODY_KEY,
     BODY_SEQ_KEY,
@@ -137,10 +137,7 @@ def _postings(event: Event) -> Iterator[tuple[Table, int]]:
 
 
 def _event(kv: Kv, seq: int) -> Event:
-    value = kv.get(Table.EVENTS, seq_key(seq))
-    if value is None:
-        raise IndexDamaged(f"event {seq}", "it is missing in the index")
-    return decode(value[TIME.size :])
+    return decode(event_row(kv, seq)[TIME.size :])
 
 
 def _drop(kv: Kv, table: Table, start: bytes, belongs: Callable[[bytes], bool] = lambda _key: True) -> None:

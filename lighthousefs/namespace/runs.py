@@ -22,7 +22,6 @@ from blake3 import blake3
 
 from lighthousefs.domain.state import Inode
 from lighthousefs.engine.engine import Engine
-from lighthousefs.errors import IndexDamaged
 from lighthousefs.log.eventlog import Logged
 from lighthousefs.namespace.found import Caller, Found, refuse, synthetic_row
 from lighthousefs.namespace.items import FolderItem, Item, Owner, Reading, for_auditors
@@ -70,9 +69,7 @@ class Blocks:
             self._kept.popitem(last=False)
         pause_at = perf_counter() + SLICE_SECONDS
         while block.next_seq <= last:
-            logged = self._engine.log.get(block.next_seq)
-            if logged is None:
-                raise IndexDamaged(f"event {block.next_seq}", "it is missing in the index")
+            logged = self._engine.log.require(block.next_seq)
             block.text += self._line(logged)
             block.next_seq += 1
             if perf_counter() > pause_at:

@@ -7,6 +7,9 @@ from struct import Struct
 import msgpack
 
 from lighthousefs.domain.state import Entry, Inode
+from lighthousefs.errors import IndexDamaged
+from lighthousefs.tables.kv import Kv
+from lighthousefs.tables.schema import Table, seq_key
 
 ENTRY = Struct("<QIQ")
 SEQ = Struct("<Q")
@@ -17,6 +20,14 @@ VERSION = Struct("<QQ")
 
 _packer = msgpack.Packer(use_bin_type=True, autoreset=True)
 _unpack = msgpack.unpackb
+
+
+def event_row(kv: Kv, seq: int) -> bytes:
+    """The row of event `seq`: its log time (`TIME`), then its bytes. Raises IndexDamaged if the index has it not."""
+    value = kv.get(Table.EVENTS, seq_key(seq))
+    if value is None:
+        raise IndexDamaged(f"event {seq}", "it is missing in the index")
+    return value
 
 
 def pack_inode(row: Inode) -> bytes:
