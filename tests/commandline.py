@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import select
@@ -48,6 +49,23 @@ def done(*arguments: str | Path, cwd: Path | None = None) -> str:
 
 def rows(*arguments: str | Path, cwd: Path | None = None) -> list[dict[str, Any]]:
     return [json.loads(line) for line in done(*arguments, "--json", cwd=cwd).splitlines()]
+
+
+def done_here(*arguments: str | Path) -> str:
+    """The same as `done`, in this process: a tenth of the time, where it is not about the process."""
+    out, errors = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors), pytest.raises(SystemExit) as end:
+        main([*map(str, arguments)])
+    printed = []
+    for stream in (out, errors):
+        stream.seek(0)
+        printed.append(stream.read())
+    assert (end.value.code, printed[1]) == (0, ""), printed
+    return printed[0]
+
+
+def rows_here(*arguments: str | Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in done_here(*arguments, "--json").splitlines()]
 
 
 class Refuses:

@@ -9,13 +9,19 @@ import trio
 from projects import Project
 
 from lighthousefs.config import ScrubSettings
+from lighthousefs.daemon import scrub as scrubbing
 from lighthousefs.daemon.scrub import Scrub
 from lighthousefs.engine.opening import KNOWN, open_store
 from lighthousefs.errors import DamagedContents, StorageError
 from lighthousefs.storage.segment import SegmentReader
 from lighthousefs.storage.store import Store
 
-SOME_SECONDS = 4.0
+SOME_SECONDS = 1.0
+
+
+@pytest.fixture(autouse=True)
+def begins_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scrubbing, "_START_SECONDS", 0.0)
 
 
 def fails(*_arguments: object) -> bytes:

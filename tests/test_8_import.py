@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commandline import ENVIRONMENT, HANG_SECONDS, Refuses, done, kill_daemon, rows, run
+from commandline import ENVIRONMENT, HANG_SECONDS, Refuses, done, done_here, kill_daemon, rows, rows_here, run
 from difference import assert_same, assert_sound, tree_digest, tree_of
 from mounting import Mounted
 from plain_trees import MIB, exported
@@ -101,8 +101,8 @@ def assert_went_on(target: Path, source: Path, folder: Path, before: int) -> Non
     """What a killed run left is a part of the tree; one more makes just what is missing, the one after that nothing."""
     part = tree_of(exported(target, folder / "part"))
     assert part.keys() <= tree_of(source).keys()
-    done("import", target, source)
-    assert "nothing to do" in done("import", target, source)
+    done_here("import", target, source)
+    assert "nothing to do" in done_here("import", target, source)
     out = exported(target, folder / "out")
     assert_same(tree_of(source), tree_of(out), "export")
     assert tree_digest(out) == tree_digest(source)
@@ -115,7 +115,7 @@ def assert_went_on(target: Path, source: Path, folder: Path, before: int) -> Non
     assert written == sum(
         seen.st_size for path in source.rglob("*") if (seen := path.stat()).st_blocks and path.is_file()
     )
-    told = rows("log", target, "--all")
+    told = rows_here("log", target, "--all")
     assert not [row for row in told if row.get("open")], "a version that nobody ended"
     assert sum(e.fields.written for e in events if e.type == "version-closed") == written
 

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commandline import Refuses, done, rows, run
+from commandline import Refuses, done, done_here, rows, rows_here, run
 from difference import tree_digest
 from plain_trees import exported
 
@@ -119,25 +119,25 @@ def test_one_import_is_enough_and_a_dry_run_foretells_it(
     store: Path, tmp_path: Path, change: Callable[[Path], None], foretold: tuple[int, int, list[str]]
 ) -> None:
     source = source_in(tmp_path)
-    done("import", store, source)
+    done_here("import", store, source)
     change(source)
     if change is not dated:
         settle(source)
-    newest = rows("status", store)[0]["last_event"]
-    told = rows("import", store, source, "--dry-run")[0]
+    newest = rows_here("status", store)[0]["last_event"]
+    told = rows_here("import", store, source, "--dry-run")[0]
     assert (told["would_make"], told["would_change"], told["replaced"]) == foretold
     assert "events" not in told
-    assert rows("status", store)[0]["last_event"] == newest
-    said = done("import", store, source, "--dry-run")
+    assert rows_here("status", store)[0]["last_event"] == newest
+    said = done_here("import", store, source, "--dry-run")
     assert f"would make {foretold[0]} entr" in said
     assert f"change {foretold[1]} entr" in said
     assert "nothing" not in said
-    done("import", store, source)
-    newest = rows("status", store)[0]["last_event"]
-    assert "nothing to do" in done("import", store, source, "--dry-run")
-    again = rows("import", store, source)[-1]
+    done_here("import", store, source)
+    newest = rows_here("status", store)[0]["last_event"]
+    assert "nothing to do" in done_here("import", store, source, "--dry-run")
+    again = rows_here("import", store, source)[-1]
     assert (again["events"], again["correlation"]) == (0, None)
-    assert rows("status", store)[0]["last_event"] == newest
+    assert rows_here("status", store)[0]["last_event"] == newest
     assert tree_digest(exported(store, tmp_path / "out")) == tree_digest(source)
 
 
