@@ -128,8 +128,10 @@ def test_a_mount_is_verified_while_it_is_used(layout: Layout, tmp_path: Path) ->
                 file.rename(mounted.current / f"moved-{number % 20}")
 
         (mounted.current / "folder").mkdir()
-        (mounted.current / "folder" / "still").write_bytes(b"still" * 1000)
-        (mounted.current / "link").symlink_to("folder/still")
+        # What changes while it is looked at is not counted.
+        for number in range(10):
+            (mounted.current / "folder" / f"still-{number}").write_bytes(b"still" * 1000)
+        (mounted.current / "link").symlink_to("folder/still-0")
         busy = threading.Thread(target=work)
         busy.start()
         try:
