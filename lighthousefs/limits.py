@@ -29,6 +29,12 @@ WRITE_BYTES_MAX = 1 << 20
 COPY_BYTES_MAX = 2 << 20
 """Copied by one request inside the mount; nobody else is answered meanwhile."""
 
+WAITING_READS_MAX = 32
+"""Reads of `events/live` that wait for an event at a time."""
+WAITING_READ_SECONDS_MAX = 0.5
+REQUESTS_AT_ONCE_MAX = 99
+"""What pyfuse3 takes up at a time, waiting ones among them (its `min_tasks` and `max_tasks` are 1 and 99)."""
+
 SEGMENT_BYTES = 64 << 20
 EVENT_RECORD_BYTES_MAX = 32 << 20
 BATCH_EVENTS_MAX = 1 << 20
@@ -50,6 +56,7 @@ TIME_MAX_NS = (1 << 63) - 1
 assert 2 + SEQ_BITS + INO_BITS == 64, "a node id is a class, a seq and an inode number"
 assert XATTRS_MAX * (NAME_BYTES_MAX + 1) <= 64 << 10, "listxattr tells names with their NULs in 64 KiB"
 assert BLOCK_BYTES - 1 <= 0xFFFF, "starts and lengths inside a region are stored in 16 bits"
+assert WAITING_READS_MAX * 3 < REQUESTS_AT_ONCE_MAX, "most tasks are there for those who do not wait"
 assert SYNC_SECONDS_LEAST <= SYNC_SECONDS <= SYNC_SECONDS_MOST
 assert QUESTIONS_OF_ONE_MAX < QUESTIONS_OF_OTHERS_MAX < QUESTIONS_MAX, "nobody alone keeps the others out"
 assert 3 <= QUESTIONS_MAX_LEAST <= QUESTIONS_MAX <= QUESTIONS_MAX_MOST, "three different numbers from 1 fit in"

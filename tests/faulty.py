@@ -30,7 +30,7 @@ from lighthousefs.tables.schema import DERIVED
 HELD_SECONDS_MAX = 0.050
 """Longest that one turn of one task may keep the request loop, in CPU time of its thread."""
 
-NOT_OURS = {"init", "stacktrace", "access", "poll"}
+NOT_OURS = {"init", "stacktrace", "access"}
 """Inherited: nothing of ours runs in them. The kernel never sends access where it checks modes itself."""
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import select
 import subprocess
 import sys
 import time
@@ -21,8 +22,8 @@ from lighthousefs.fuse.operations import Operations
 
 # Handlers
 
-NOBODY_IS_TOLD = {"forget", "release", "releasedir"}
-"""Sent when the caller has gone on: the fault is in the log alone."""
+NOBODY_IS_TOLD = {"forget", "poll", "release", "releasedir"}
+"""Sent when the caller has gone on, or answered by POLLERR: the fault is in the log alone."""
 
 
 def _close_written(path: Path) -> None:
@@ -35,6 +36,16 @@ def _fsync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _poll(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        waiting = select.poll()
+        waiting.register(descriptor, select.POLLIN)
+        waiting.poll(0)
     finally:
         os.close(descriptor)
 
@@ -67,6 +78,7 @@ TRIGGERS: dict[str, Callable[[Path], object]] = {
     "mknod": lambda folder: os.mkfifo(folder / "fifo"),
     "open": lambda folder: (folder / "file").open("rb").close(),
     "opendir": lambda folder: os.listdir(folder),
+    "poll": lambda folder: _poll(folder / "file"),
     # A failed readahead of a cached file is tried again by the kernel, and nobody is told.
     "read": lambda folder: (folder.parent.parent / "status" / "health.json").read_bytes(),
     "readdir": lambda folder: os.listdir(folder),

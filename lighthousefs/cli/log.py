@@ -7,9 +7,12 @@ from typing import Any
 
 import click
 
+from lighthousefs.api import Row
 from lighthousefs.cli import output
 from lighthousefs.cli.asking import ask
+from lighthousefs.cli.following import follow as followed
 from lighthousefs.cli.options import json_option, target_argument
+from lighthousefs.cli.show import SeqArgument
 from lighthousefs.cli.target import find, with_path
 from lighthousefs.cli.wording import counted, in_words, in_words_raw
 from lighthousefs.limits import SEQ_MAX, SESSION_MAX
@@ -48,6 +51,8 @@ Examples:
   lighthousefs log . --agent uid-1000 src        what one agent did in a folder
   lighthousefs log . --type renamed              each event of one type
   lighthousefs log . --raw --json | jq .type     every event, one object a line
+  lighthousefs log . --follow                    as it happens
+  lighthousefs log . --follow --after 421        the same, from event 422 on
 
 \b
 WHEN: @421, 2026-11-23T04:22:32Z (or shorter), 30s-ago 5m-ago 2h-ago 3d-ago, yesterday, now."""
@@ -65,9 +70,20 @@ WHEN: @421, 2026-11-23T04:22:32Z (or shorter), 30s-ago 5m-ago 2h-ago 3d-ago, yes
 @click.option(
     "--all", "everything", is_flag=True, help="Also what is hidden: editors' temporaries, locks, housekeeping."
 )
+@click.option("--follow", is_flag=True, help="Go on, oldest first, as it happens; -n and --since tell what was before.")
+@click.option("--after", type=SeqArgument(), metavar="SEQ", help="With --follow: from the event after this one on.")
 @click.option("--explain", is_flag=True, help="Tell which index was used, rows scanned and returned (on stderr).")
 @json_option
-def log(target: Path, path: str | None, type_: str | None, everything: bool, as_json: bool, **asked: Any) -> None:
+def log(
+    target: Path,
+    path: str | None,
+    type_: str | None,
+    everything: bool,
+    follow: bool,
+    after: int | None,
+    as_json: bool,
+    **asked: Any,
+) -> None:
     """What happened, newest first: event, time, agent, what, path, bytes.
 
     One line for each version of a file, rename, removal, change of mode; for a file that was replaced by a new one as
@@ -78,16 +94,33 @@ def log(target: Path, path: str | None, type_: str | None, everything: bool, as_
     found = find(target)
     concerned = with_path(found, path)
     asked |= {"type": type_, "all": everything, "path": concerned, "moment": found.moment}
-    for row in ask(found, "log", **asked):
-        if "explain" in row:
-            _explain(row["explain"], as_json=as_json)
-        elif as_json:
-            output.json_line(row)
-        else:
-            raw = asked["raw"]
-            line = in_words_raw(row) if raw else in_words(row)
-            head = (f"@{row['seq']}".ljust(7), row["log_time"][:19] + "Z", row["agent"].ljust(12))
-            output.log_line(head, line.what.ljust(18 if raw else 9), *filter(None, [line.path, line.detail]))
+    if not follow:
+        if after is not None:
+            raise click.UsageError("--after goes with --follow; without it: --since @SEQ")
+        for row in ask(found, "log", **asked):
+            _tell(row, raw=asked["raw"], as_json=as_json)
+        return
+    if asked["until"] is not None or asked["explain"] or found.moment is not None:
+        raise click.UsageError(
+            "--follow goes on for ever: it does not go with --until, --explain, or a moment of history/"
+        )
+    if after is not None and (asked["since"] is not None or asked["count"] is not None):
+        raise click.UsageError("--after says where to begin: it does not go with --since or -n")
+    del asked["until"], asked["explain"]
+    for row in followed(found, after, **asked):
+        _tell(row, raw=asked["raw"], as_json=as_json)
+        output.flush()
+
+
+def _tell(row: Row, *, raw: bool, as_json: bool) -> None:
+    if "explain" in row:
+        _explain(row["explain"], as_json=as_json)
+    elif as_json:
+        output.json_line(row)
+    else:
+        line = in_words_raw(row) if raw else in_words(row)
+        head = (f"@{row['seq']}".ljust(7), row["log_time"][:19] + "Z", row["agent"].ljust(12))
+        output.log_line(head, line.what.ljust(18 if raw else 9), *filter(None, [line.path, line.detail]))
 
 
 def _explain(told: dict[str, Any], *, as_json: bool) -> None:

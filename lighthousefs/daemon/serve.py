@@ -150,7 +150,9 @@ class _Daemon:
             acls=self._options.acl,
             layout=self._options.layout,
         )
-        operations = Operations(self._tree, self._durability.sync, self._opened.store.path, acls=self._options.acl)
+        self._operations = operations = Operations(
+            self._tree, self._durability.sync, self._opened.store.path, acls=self._options.acl
+        )
         session.mount(
             operations,
             source=self._opened.store.path,
@@ -180,6 +182,7 @@ class _Daemon:
             nursery.start_soon(self._end_retries)
             nursery.start_soon(self._size_full_runs)
             nursery.start_soon(self._invalidation.run)
+            nursery.start_soon(self._operations.followers.run)
             open_to_others = self._options.mount_point if self._options.allow_other else None
             bounds = self._options.config.bounds
             admission = Admission(self._past_rule, mount_point=open_to_others, acls=self._options.acl, bounds=bounds)

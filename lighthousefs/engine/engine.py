@@ -119,6 +119,7 @@ class Engine:
         self._index_full: str | None = None
         self.failed = False
         self.on_commit_due: Callable[[], None] = _nobody_waits
+        self.on_appended: Callable[[], None] | None = None
         self._adopt()
         # What was there on opening is on disk: the journal syncs it first, and a read-only one does not change.
         self._synced_seq = self.log.last_seq
@@ -338,6 +339,8 @@ class Engine:
 
     def _count_dirty(self, events: int) -> None:
         self._dirty += events
+        if self.on_appended is not None:
+            self.on_appended()
         if self.commit_is_due:
             self.on_commit_due()
 

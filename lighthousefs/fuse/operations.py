@@ -32,6 +32,7 @@ from lighthousefs.domain.decide import CAPABILITY
 from lighthousefs.errors import LighthouseError, Refused
 from lighthousefs.fuse.attributes import attributes
 from lighthousefs.fuse.border import border, unanswered
+from lighthousefs.fuse.followers import READY, Followers
 from lighthousefs.fuse.root import root_is_project
 from lighthousefs.layout import Layout
 from lighthousefs.namespace.found import Opened, Part
@@ -56,6 +57,7 @@ class Operations(pyfuse3.Operations):
         self.enable_acl = acls
         self._tree = tree
         self._sync = sync
+        self.followers = Followers(tree.engine)
         # Held open, as the folder may be moved; as long as the process lives.
         self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         if tree.layout is Layout.PROJECT:
@@ -158,7 +160,10 @@ class Operations(pyfuse3.Operations):
             return _file_info(self._tree.changeable(inode).open_for_writing(inode, self._author(ctx), flags))
         if inode >> CLASS_SHIFT == COMPUTED:
             await _in_slices(self._tree.synthetic.prepare_find(inode))
-        return _file_info(self._open_to(inode, ctx).open_for_reading(inode, ctx))
+        opened = self._open_to(inode, ctx).open_for_reading(inode, ctx)
+        if opened.stream and (following := self._tree.synthetic.following(opened.handle)) is not None:
+            following.waits = not flags & os.O_NONBLOCK
+        return _file_info(opened)
 
     @border
     async def create(
@@ -172,6 +177,8 @@ class Operations(pyfuse3.Operations):
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
         if fh >> CLASS_SHIFT == COMPUTED:
             await _in_slices(self._tree.synthetic.prepare_read(fh, off, size))
+            if (following := self._tree.synthetic.following(fh)) is not None:
+                await self.followers.wait(following)
         # pyfuse3 takes any buffer, whatever its stub says; a copy of the contents would cost as much as reading them.
         return cast(bytes, self._tree.of(fh).read(fh, off, size))
 
@@ -224,7 +231,16 @@ class Operations(pyfuse3.Operations):
         await self._sync()
 
     @border
+    async def poll(
+        self, inode: InodeT, fh: FileHandleT, poll_handle: pyfuse3.PollHandle | None, ctx: RequestContext
+    ) -> int:
+        if fh >> CLASS_SHIFT == COMPUTED and (following := self._tree.synthetic.following(fh)) is not None:
+            return self.followers.poll(fh, following, poll_handle)
+        return READY
+
+    @border
     async def release(self, fh: FileHandleT) -> None:
+        self.followers.closed(fh)
         self._tree.of(fh).close(fh)
 
     # Changes
@@ -320,7 +336,12 @@ async def _in_slices(work: Iterator[None]) -> None:
 
 
 def _file_info(opened: Opened) -> FileInfo:
-    return FileInfo(fh=FileHandleT(opened.handle), direct_io=opened.direct, keep_cache=not opened.direct)
+    return FileInfo(
+        fh=FileHandleT(opened.handle),
+        direct_io=opened.direct,
+        keep_cache=not opened.direct,
+        nonseekable=opened.stream,
+    )
 
 
 assert ROOT_NODE == pyfuse3.ROOT_INODE

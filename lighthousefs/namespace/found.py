@@ -31,10 +31,12 @@ class Listed(NamedTuple):
 
 
 class Opened(NamedTuple):
-    """`direct`: reads and writes come here unbuffered; else the kernel may keep pages from earlier openings."""
+    """`direct`: reads and writes come here unbuffered; else the kernel may keep pages from earlier openings. A `stream` has
+    no positions: each read goes on where the last one ended."""
 
     handle: int
     direct: bool
+    stream: bool = False
 
 
 class Caller(Protocol):

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from blake3 import blake3
 
 from lighthousefs.domain.state import Inode
+from lighthousefs.log.eventlog import Logged
 from lighthousefs.namespace.found import Caller, Found, refuse, synthetic_row
 
 
@@ -27,6 +28,10 @@ def for_auditors(row: Inode, auditors: int | None) -> Inode:
     if auditors is None:
         return row._replace(mode=row.mode & ~0o077)
     return row._replace(mode=row.mode & ~0o007, gid=auditors)
+
+
+Line = Callable[[Logged], bytes]
+"""Writes an event as one line, its newline included; for one event always the same."""
 
 
 class Text(NamedTuple):

@@ -22,9 +22,9 @@ from blake3 import blake3
 
 from lighthousefs.domain.state import Inode
 from lighthousefs.engine.engine import Engine
-from lighthousefs.log.eventlog import Logged
+from lighthousefs.namespace.following import LIVE_LOG, LiveLog, after_of
 from lighthousefs.namespace.found import Caller, Found, refuse, synthetic_row
-from lighthousefs.namespace.items import FolderItem, Item, Owner, Reading, for_auditors
+from lighthousefs.namespace.items import FolderItem, Item, Line, Owner, Reading, for_auditors
 from lighthousefs.namespace.nodes import computed
 from lighthousefs.views.runs import EVENTS_A_RUN, LINES_VERSION, first_of, run_name, run_of
 
@@ -36,9 +36,6 @@ BLOCKS_A_RUN = EVENTS_A_RUN // BLOCK_EVENTS
 BLOCKS_KEPT_MAX = BLOCKS_A_RUN
 SLICE_SECONDS = 0.004
 NEWEST = b"newest"
-
-Line = Callable[[Logged], bytes]
-"""Writes an event as one line, its newline included; for one event always the same."""
 
 assert EVENTS_A_RUN % BLOCK_EVENTS == 0
 
@@ -285,6 +282,7 @@ class EventsFolder(FolderItem):
         super().__init__(EVENTS, owner)
         self._auditors = auditors
         self._engine = engine
+        self._line = line
         self._blocks = Blocks(engine, line)
         self._newest = NewestLink(owner, engine)
         self._files: dict[int, RunFile] = {}
@@ -299,8 +297,16 @@ class EventsFolder(FolderItem):
     def child(self, name: bytes, caller: Caller | None) -> Item | Found | None:
         if name == NEWEST:
             return self._newest
+        if name.startswith(LIVE_LOG):
+            return self._live_log(name)
         first = first_of(name)
         return None if first is None or first > self._engine.last_seq else self._file(first)
+
+    def _live_log(self, name: bytes) -> LiveLog | None:
+        after = after_of(name, self._engine.last_seq)
+        if after is None and name != LIVE_LOG:
+            return None
+        return LiveLog(name, self.owner, self._auditors, self._engine, self._line, after)
 
     def _file(self, first: int) -> RunFile:
         file = self._files.get(first)
@@ -316,10 +322,10 @@ class EventsFolder(FolderItem):
             yield from self._file(self._sized + 1).run.measure_apart()
             self._sized += EVENTS_A_RUN
 
-    def by_tag(self, is_it: Callable[[int], bool]) -> RunFile:
-        """The run whose node `is_it`, which an earlier process gave out. Raises Refused (EBADF) if there is none."""
-        for name in self.names():
-            if is_it(computed(b"events/" + name)) and isinstance(file := self.child(name, None), RunFile):
+    def by_tag(self, is_it: Callable[[int], bool]) -> Item:
+        """The file whose node `is_it`, which an earlier process gave out. Raises Refused (EBADF) if there is none."""
+        for name in (*self.names(), LIVE_LOG):
+            if is_it(computed(b"events/" + name)) and isinstance(file := self.child(name, None), Item):
                 return file
         raise refuse(errno.EBADF)
 

@@ -12,6 +12,7 @@ from lighthousefs.ids import ROOT_INO
 from lighthousefs.layout import VIEWS_NAME, Layout
 from lighthousefs.namespace.computed import agent_and_session, is_hash
 from lighthousefs.namespace.digests import Digests
+from lighthousefs.namespace.following import Following
 from lighthousefs.namespace.found import COMPUTED_XATTRS, Caller, Found, Listed, Opened, refuse
 from lighthousefs.namespace.items import (
     CallersText,
@@ -19,6 +20,7 @@ from lighthousefs.namespace.items import (
     FixedFolder,
     FolderItem,
     Item,
+    Line,
     Owner,
     Reading,
     Text,
@@ -27,7 +29,7 @@ from lighthousefs.namespace.items import (
 from lighthousefs.namespace.moments import HISTORY, HistoryFolder
 from lighthousefs.namespace.nodes import ROOT_NODE, computed, text_handle, text_handle_tag
 from lighthousefs.namespace.past import SELF_COOKIE, PastTree
-from lighthousefs.namespace.runs import EventsFolder, Line, RunFile
+from lighthousefs.namespace.runs import EventsFolder, RunFile
 
 _REMEMBERED_MAX = 65_536
 STATUS = computed(b"status")
@@ -180,7 +182,12 @@ class SyntheticTree:
         self._counter += 1
         handle = text_handle(node, self._counter)
         self._readings[handle] = reading
-        return Opened(handle, direct=not item.fixed)
+        return Opened(handle, direct=not item.fixed, stream=isinstance(reading, Following))
+
+    def following(self, handle: int) -> Following | None:
+        """An open handle whose reads may wait."""
+        reading = self._reading(handle)
+        return reading if isinstance(reading, Following) else None
 
     def _reading(self, handle: int) -> Reading:
         reading = self._readings.get(handle)

@@ -14,11 +14,10 @@ from lighthousefs.namespace.callers import Callers
 from lighthousefs.namespace.computed import OF_CALLER
 from lighthousefs.namespace.digests import Digests
 from lighthousefs.namespace.found import COMPUTED_XATTRS, Caller, Part, read_only, refuse
-from lighthousefs.namespace.items import CallersText, Owner, Text
+from lighthousefs.namespace.items import CallersText, Line, Owner, Text
 from lighthousefs.namespace.live import LiveTree
 from lighthousefs.namespace.nodes import CLASS_SHIFT, LIVE, PAST_FILE, PAST_FOLDER, ROOT_NODE
 from lighthousefs.namespace.project import ProjectTree
-from lighthousefs.namespace.runs import Line
 from lighthousefs.namespace.standings import Standings
 from lighthousefs.namespace.synthetic import SyntheticTree
 from lighthousefs.processes import credentials
