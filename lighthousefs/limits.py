@@ -35,6 +35,9 @@ WAITING_READ_SECONDS_MAX = 0.5
 REQUESTS_AT_ONCE_MAX = 99
 """What pyfuse3 takes up at a time, waiting ones among them (its `min_tasks` and `max_tasks` are 1 and 99)."""
 
+REFUSALS_KEPT_MAX = 1024
+"""Refused operations that the daemon can tell of: the last ones, and of so many agents the last one of each."""
+
 SEGMENT_BYTES = 64 << 20
 EVENT_RECORD_BYTES_MAX = 32 << 20
 BATCH_EVENTS_MAX = 1 << 20

@@ -6,6 +6,7 @@ import os
 import select
 import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 from lighthousefs import mountinfo
@@ -27,16 +28,19 @@ _WAITED_SECONDS_MAX = 30.0
 def follow(found: Target, after: int | None, *, since: str | None, count: int | None, **asked: object) -> Iterator[Row]:
     """Rows of `log` as they come, oldest first, for ever: of events behind `after`, or of those to come.
 
-    Without `after`, `since` and `count` ask for what was before as well. Raises Unusable if nobody serves the store, if
-    there is no event `after`, and when the daemon ends; and what asking raises.
+    Without `after`, `since` and `count` ask for what was before as well. Raises Unusable at once if nobody serves the
+    store or there is no event `after`, later when the daemon ends; and what asking raises.
     """
     newest, mount_point = _served(found)
     if after is not None and after > newest:
         raise Unusable(f"there is no event {after}: the newest is {newest}")
-    told = newest if after is None else after
+    before: list[Row] = []
     if after is None and newest and (since is not None or count is not None):
-        before = ask(found, "log", since=since, until=f"@{newest}", count=count, **asked)
-        yield from reversed(list(before))
+        before = list(ask(found, "log", since=since, until=f"@{newest}", count=count, **asked))
+    return chain(reversed(before), _coming(found, mount_point, newest, newest if after is None else after, asked))
+
+
+def _coming(found: Target, mount_point: Path, newest: int, told: int, asked: dict[str, object]) -> Iterator[Row]:
     while True:
         try:
             if newest > told:

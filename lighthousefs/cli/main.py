@@ -32,6 +32,7 @@ COMMANDS = {
     "export": "Write a moment out as plain files.",
     "backup": "Copies of a store, and stores made of them.",
     "log": "What happened, newest first.",
+    "watch": "Who does what, live.",
     "show": "One event whole.",
     "verify": "Whether a store is what was written.",
     "repair": "Mend what can be, list what cannot.",

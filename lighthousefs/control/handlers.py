@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from lighthousefs import limits
 from lighthousefs.answers import caches, folders, history, ranges
 from lighthousefs.answers.costs import costs as counted_costs
-from lighthousefs.answers.eventjson import Row
+from lighthousefs.answers.eventjson import Row, rfc3339
 from lighthousefs.answers.health import ServedBy, health, settings
 from lighthousefs.answers.noise import Noise
 from lighthousefs.answers.position import position
@@ -20,6 +20,7 @@ from lighthousefs.domain.permission import Asker
 from lighthousefs.engine.engine import Engine
 from lighthousefs.errors import Unusable
 from lighthousefs.limits import SESSION_MAX
+from lighthousefs.namespace.callers import Refusal
 
 _Ino = Annotated[int, Field(ge=1, le=limits.INO_MAX)]
 _PLACE_BYTES_MAX = 512
@@ -52,6 +53,10 @@ class _LogArguments(_Arguments):
 
 class _ShowArguments(_Arguments):
     seq: int
+
+
+class _RefusalsArguments(_Arguments):
+    after: Annotated[int, Field(ge=0)] = 0
 
 
 class _NodeArguments(_Arguments):
@@ -103,11 +108,13 @@ def make_handlers(
     require_past: Callable[[Asker], None] = lambda _asker: None,
     settle: Callable[[int, int], Awaitable[None]] | None = None,
     noise: Noise | None = None,
+    refused: Callable[[int], Iterator[Refusal]] = lambda _after: iter(()),
 ) -> dict[str, Handler | Change]:
     """The answers by question: of a daemon, and of a command that opened the store itself.
 
     `settle` waits until the kernel has forgotten what the events from one to another have made untrue.
-    `require_past` raises Unusable for whom the past is closed to; `noise` is what `log` hides unless it is asked for all.
+    `require_past` raises Unusable for whom the past is closed to; `noise` is what `log` hides unless it is asked for all;
+    `refused` gives the refusals behind one.
     """
 
     def log(arguments: dict[str, Any], asker: Asker) -> Answer:
@@ -146,12 +153,18 @@ def make_handlers(
         _checked(_NoArguments, arguments)
         return caches.compared(engine)
 
+    def refusals(arguments: dict[str, Any], asker: Asker) -> Answer:
+        _require_all(asker)
+        for refusal in refused(_checked(_RefusalsArguments, arguments).after):
+            yield refusal._asdict() | {"time": rfc3339(refusal.time)}
+
     return {
         "caches": Handler(kept, first=engine.sync),
         "config": Handler(config),
         "costs": Handler(costs),
         "log": Handler(log),
         "position": Handler(journal_end),
+        "refusals": Handler(refusals),
         "show": Handler(show),
         "status": Handler(status),
         "sync": Handler(synced, first=engine.sync),

@@ -187,7 +187,9 @@ class _Daemon:
             bounds = self._options.config.bounds
             admission = Admission(self._past_rule, mount_point=open_to_others, acls=self._options.acl, bounds=bounds)
             noise = Noise(self._options.config.noise)
-            handlers = make_handlers(self._engine, self._served_by, admission.require_past, self._settle, noise)
+            handlers = make_handlers(
+                self._engine, self._served_by, admission.require_past, self._settle, noise, self._tree.callers.refusals
+            )
             await nursery.start(serve_control, self._control_socket, handlers, admission)
             nursery.start_soon(self._announce, ready)
             await session.answer()
