@@ -211,7 +211,7 @@ def test_every_view_is_copied_without_a_word(mounted: Mounted, program: str, tmp
         computed = [mounted.views / name for name in ("status", "history", "events", "README.md")]
         for view in (*computed, past / "src"):
             archive = tmp_path / "archive.tar"
-                script = _COPIES[program].format(view=view, to=to, parent=view.parent, name=view.name, archive=archive)
+            script = _COPIES[program].format(view=view, to=to, parent=view.parent, name=view.name, archive=archive)
             done = subprocess.run(["bash", "-o", "pipefail", "-c", script], capture_output=True, text=True, check=False)
             assert (done.returncode, done.stdout, done.stderr) == (0, "", ""), (script, done)
         assert (to / "src/a.py").read_text() == "one\n"
