@@ -18,7 +18,8 @@ the tables, where today and every past moment are each one seek away. Rooms impo
  5  namespace (which node is this), answers (what can be asked)
  6  fuse (pyfuse3), control (the daemon's socket)
  7  daemon, api (a project as a program sees it)
- 8  transfer (plain folders in and out), integrity (verify, repair), backup (copies of the journal, and stores made of them)
+ 8  transfer (plain folders in and out), integrity (verify, repair), backup (copies)
+ 8  report (a page of what happened)
  9  cli
 
 Words: a *command* asks, an *event* is what was accepted, its *fields* say what; *seq* is an event's place in the log, a

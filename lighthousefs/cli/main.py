@@ -33,6 +33,7 @@ COMMANDS = {
     "backup": "Copies of a store, and stores made of them.",
     "log": "What happened, newest first.",
     "watch": "Who does what, live.",
+    "report": "What happened, as one page of HTML.",
     "show": "One event whole.",
     "verify": "Whether a store is what was written.",
     "repair": "Mend what can be, list what cannot.",
