@@ -33,6 +33,7 @@ COMMANDS = {
     "backup": "Copies of a store, and stores made of them.",
     "log": "What happened, newest first.",
     "show": "One event whole.",
+    "diff": "What differs between two moments.",
     "verify": "Whether a store is what was written.",
     "repair": "Mend what can be, list what cannot.",
     "config": "Check settings, show those in force, or all there are.",
