@@ -11,7 +11,7 @@ one event, written to the journal with its contents before the caller gets an an
 the tables, where today and every past moment are each one seek away. Rooms import only downward:
 
  0  ids, errors, limits, layout, shell, mountinfo, processes, runtime
- 1  domain (pure), storage (journal, LMDB, the store's folder)
+ 1  domain (pure), storage (journal, LMDB, the store's folder), text (lines, and what differs)
  2  tables (what is and what was), views (names and texts), config (settings)
  3  log (events in order, contents)
  4  engine (the one writer), checker (every invariant)

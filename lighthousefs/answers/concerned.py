@@ -12,6 +12,7 @@ from typing import NamedTuple
 from lighthousefs.answers.eventjson import paths
 from lighthousefs.answers.visible import ROWS_BETWEEN_PAUSES, Visible
 from lighthousefs.engine.engine import Engine
+from lighthousefs.errors import Unusable
 from lighthousefs.ids import ROOT_INO
 from lighthousefs.log.eventlog import Logged
 from lighthousefs.tables.kv import Kv
@@ -81,6 +82,18 @@ def find(engine: Engine, names: Sequence[bytes], visible: Visible) -> Generator[
         if number % ROWS_BETWEEN_PAUSES == 0:
             yield None
     return Concerned(b"/".join(names), frozenset(seen), has_folder)
+
+
+def nothing_at(path: bytes, names: Sequence[bytes]) -> Unusable:
+    """For a path at which the asker could never see anything."""
+    depth = {b"current": 1, b"history": 2}.get(names[0], 0)
+    hint = "PATH is case-sensitive"
+    if depth:
+        inside = b"/".join(names[depth:]).decode(errors="backslashreplace")
+        hint = f"PATH begins below {names[0].decode()}/: " + (
+            f"give {inside}" if inside else "leave it out for the whole"
+        )
+    return Unusable(f"nothing was ever at {path.decode(errors='backslashreplace')}", hint)
 
 
 def _stays(kv: Kv, parent: int, name: bytes) -> Iterator[Stay | None]:

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 from lighthousefs.answers.bounds import require_event, resolve
 from lighthousefs.answers.eventjson import Row
+from lighthousefs.answers.visible import Visible
+from lighthousefs.domain.permission import Asker
 from lighthousefs.domain.state import Inode
 from lighthousefs.engine.engine import Engine
 from lighthousefs.errors import Refused, Unusable
@@ -71,15 +73,17 @@ def children(engine: Engine, *, ino: int, seq: int, after: bytes = b"") -> Itera
     yield {"after": following, "complete": complete, "read_at": read_at}
 
 
-def contents(engine: Engine, *, ino: int, seq: int, offset: int, length: int) -> Iterator[Row | None]:
+def contents(engine: Engine, asker: Asker, *, ino: int, seq: int, offset: int, length: int) -> Iterator[Row | None]:
     """What a file holds in [offset, offset + length), without its holes: rows of `offset` and `data`.
 
-    Raises Refused for what is no file then, Damaged for bytes that are not those that were written.
+    Raises Refused for what is no file then, or none that the asker could read; Damaged for bytes that are not those that
+    were written.
     """
     require_event(engine, seq)
     moment = engine.at(seq)
     row = moment.inode(ino)
-    if row is None or not row.is_file or length > WRITE_BYTES_MAX:
+    is_readable = row is not None and Visible(engine, asker).contents(seq, ino)
+    if row is None or not is_readable or not row.is_file or length > WRITE_BYTES_MAX:
         raise Refused(errno.EINVAL, f"inode {ino} at event {seq}: {length} bytes")
     if offset >= row.size:
         return

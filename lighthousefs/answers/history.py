@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lighthousefs.answers.bounds import require_event, require_moment
-from lighthousefs.answers.concerned import Concerned, find, split
+from lighthousefs.answers.concerned import Concerned, find, nothing_at, split
 from lighthousefs.answers.eventjson import Row, event_json, header_json, paths, text_fields
 from lighthousefs.answers.grouping import Group, Grouping
 from lighthousefs.answers.noise import Noise
@@ -85,7 +85,7 @@ def log(
     if path is not None and (names := split(path)):
         concerned = yield from find(engine, names, visible)
         if not concerned.inodes:
-            raise _nothing_at(path, names)
+            raise nothing_at(path, names)
         yield from narrow(selection, concerned)
     found = _events(selection, concerned, visible)
     if raw or type is not None:
@@ -106,17 +106,6 @@ def log(
 
 
 _AGENTS_TOLD_MAX = 8
-
-
-def _nothing_at(path: bytes, names: list[bytes]) -> Unusable:
-    depth = {b"current": 1, b"history": 2}.get(names[0], 0)
-    hint = "PATH is case-sensitive"
-    if depth:
-        inside = b"/".join(names[depth:]).decode(errors="backslashreplace")
-        hint = f"PATH begins below {names[0].decode()}/: " + (
-            f"give {inside}" if inside else "leave it out for the whole"
-        )
-    return Unusable(f"nothing was ever at {path.decode(errors='backslashreplace')}", hint)
 
 
 def _events(selection: Selection, concerned: Concerned | None, visible: Visible) -> Iterator[Logged | None]:

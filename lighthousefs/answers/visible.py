@@ -71,6 +71,16 @@ class Visible:
         place = self._own_place(seq, ino)
         return place is not None and self._sees(place)
 
+    def named(self, seq: int, parent: int, ino: int) -> bool:
+        """Whether the asker could see the inode right after event `seq`, under a name that it had in folder `parent`."""
+        return self._asker.sees_all or self._sees(_Place(seq, parent, ino))
+
+    def contents(self, seq: int, ino: int) -> bool:
+        """Whether the asker could read the inode right after event `seq`, under any of its names."""
+        if self._asker.sees_all:
+            return True
+        return any(self.named(seq, parent, ino) for parent, _name in self._engine.at(seq).names(ino))
+
     def _places(self, logged: Logged) -> list[_Place | None]:
         """Every place that the event shows, None for one that cannot be told any more; none for an event of the system."""
         kind, fields, after, before = logged.event.type, logged.event.fields, logged.seq, logged.seq - 1

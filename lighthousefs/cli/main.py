@@ -35,6 +35,7 @@ COMMANDS = {
     "watch": "Who does what, live.",
     "report": "What happened, as one page of HTML.",
     "show": "One event whole.",
+    "diff": "What differs between two moments.",
     "verify": "Whether a store is what was written.",
     "repair": "Mend what can be, list what cannot.",
     "config": "Check settings, show those in force, or all there are.",

@@ -23,6 +23,8 @@ _ESCAPED = {"Cc", "Cf", "Cs", "Zl", "Zp"}
 """Unicode categories: control, format (bidirectional marks among them), surrogate, line and paragraph separator."""
 _SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
+_BOLD, _CYAN = "\x1b[1m", "\x1b[36m"
+_OF_MARK = {b"-": "\x1b[31m", b"+": "\x1b[32m"}
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
@@ -53,6 +55,33 @@ def log_line(dimmed: Sequence[str], *parts: str) -> None:
     head = "  ".join(escape(part) for part in dimmed)
     body = "  ".join(escape(part) for part in parts).rstrip()
     sys.stdout.write(f"{_DIM}{head}{_PLAIN}  {body}\n" if _has_colours() else f"{head}  {body}\n")
+
+
+def raw_line(text: bytes) -> None:
+    """A line on stdout, which needs no escapes: it must be the very bytes for whoever reads it."""
+    sys.stdout.write(text.decode() + "\n")
+
+
+def patch(header: Sequence[bytes], hunks: Sequence[tuple[bytes, Sequence[bytes]]]) -> None:
+    """What differs in one file, on stdout: the very bytes for a program, escaped and in colours on a terminal."""
+    if not sys.stdout.isatty():
+        sys.stdout.flush()
+        sys.stdout.buffer.write(b"".join([*header, *(part for head, lines in hunks for part in (head, *lines))]))
+        sys.stdout.buffer.flush()
+        return
+    for line in header:
+        _patch_line(line, _BOLD)
+    for head, lines in hunks:
+        _patch_line(head, _CYAN)
+        for line in lines:
+            _patch_line(line, _OF_MARK.get(line[:1], ""))
+
+
+def _patch_line(text: bytes, colour: str) -> None:
+    for part in text.removesuffix(b"\n").split(b"\n"):
+        # A tab moves the cursor and nothing else.
+        shown = "\t".join(map(escape, os.fsdecode(part).split("\t")))
+        sys.stdout.write(f"{colour}{shown}{_PLAIN}\n" if colour and _has_colours() else f"{shown}\n")
 
 
 def table(rows: Iterable[tuple[str, str]], *, width: int = 0) -> None:

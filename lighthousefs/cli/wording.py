@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any, NamedTuple
 
 _NAMES = {"parent", "name", "new_parent", "new_name", "digest", "algorithm", "path", "new_path", "source_path"}
@@ -26,6 +27,14 @@ class Words(NamedTuple):
 def counted(amount: int, what: str) -> str:
     """1 event, 2 events."""
     return f"{amount} {what}{'' if amount == 1 else 's'}"
+
+
+def text_fields(name: str, value: bytes) -> dict[str, str]:
+    """Bytes for JSON: under the key `name`, and exactly under `name_b64` if they are not UTF-8."""
+    try:
+        return {name: value.decode()}
+    except UnicodeDecodeError:
+        return {name: value.decode(errors="backslashreplace"), f"{name}_b64": base64.b64encode(value).decode()}
 
 
 def in_words(row: dict[str, Any]) -> Words:

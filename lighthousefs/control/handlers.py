@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from lighthousefs import limits
 from lighthousefs.answers import caches, folders, history, ranges
@@ -15,7 +15,9 @@ from lighthousefs.answers.health import ServedBy, health, settings
 from lighthousefs.answers.noise import Noise
 from lighthousefs.answers.position import position
 from lighthousefs.control import changing
+from lighthousefs.control.arguments import Arguments, checked
 from lighthousefs.control.interface import Answer, Caller, Change, Handler
+from lighthousefs.control.past import past_handlers
 from lighthousefs.domain.permission import Asker
 from lighthousefs.engine.engine import Engine
 from lighthousefs.errors import Unusable
@@ -28,15 +30,11 @@ _PLACE_BYTES_MAX = 512
 _Seq = Annotated[int, Field(ge=1, le=limits.SEQ_MAX)]
 
 
-class _Arguments(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid")
-
-
-class _NoArguments(_Arguments):
+class _NoArguments(Arguments):
     pass
 
 
-class _LogArguments(_Arguments):
+class _LogArguments(Arguments):
     path: bytes | None = None
     moment: str | None = None
     since: str | None = None
@@ -51,55 +49,52 @@ class _LogArguments(_Arguments):
     explain: bool = False
 
 
-class _ShowArguments(_Arguments):
+class _ShowArguments(Arguments):
     seq: int
 
 
-class _RefusalsArguments(_Arguments):
+class _RefusalsArguments(Arguments):
     after: Annotated[int, Field(ge=0)] = 0
 
 
-class _NodeArguments(_Arguments):
+class _NodeArguments(Arguments):
     path: bytes
     at: str | None = None
 
 
-class _ChildrenArguments(_Arguments):
+class _ChildrenArguments(Arguments):
     ino: _Ino
     seq: _Seq
     after: Annotated[bytes, Field(max_length=_PLACE_BYTES_MAX)] = b""
 
 
-class _NamedArguments(_Arguments):
+class _NamedArguments(Arguments):
     ino: _Ino
     seq: _Seq
     names: Annotated[list[bytes], Field(max_length=folders.CHILDREN_MAX)]
 
 
-class _ContentsArguments(_Arguments):
+class _ContentsArguments(Arguments):
     ino: _Ino
     seq: _Seq
     offset: Annotated[int, Field(ge=0, le=limits.FILE_BYTES_MAX)]
     length: Annotated[int, Field(ge=1, le=limits.WRITE_BYTES_MAX)]
 
 
-class _EventsArguments(_Arguments):
+class _EventsArguments(Arguments):
     first: Annotated[int, Field(ge=1)] = 1
     last: int | None = None
     agent: str | None = None
     correlation: str | None = None
-    types: list[str] = []
+    types: list[str] = Field(default_factory=list)
     count: Annotated[int, Field(ge=1, le=10_000)] = 256
 
 
-class _AppendArguments(_Arguments):
+class _AppendArguments(Arguments):
     commands: Annotated[list[Any], Field(max_length=changing.COMMANDS_MAX)]
     correlation: str | None = None
     origin: bytes | None = None
     close: bool = True
-
-
-_Model = TypeVar("_Model", bound=_Arguments)
 
 
 def make_handlers(
@@ -119,43 +114,43 @@ def make_handlers(
 
     def log(arguments: dict[str, Any], asker: Asker) -> Answer:
         require_past(asker)
-        given = _checked(_LogArguments, arguments)
+        given = checked(_LogArguments, arguments)
         return history.log(engine, asker, noise, **given.model_dump())
 
     def show(arguments: dict[str, Any], asker: Asker) -> Answer:
         require_past(asker)
-        yield history.show(engine, _checked(_ShowArguments, arguments).seq, asker)
+        yield history.show(engine, checked(_ShowArguments, arguments).seq, asker)
 
     def status(arguments: dict[str, Any], _asker: Asker) -> Answer:
-        _checked(_NoArguments, arguments)
+        checked(_NoArguments, arguments)
         yield health(engine, served_by)
 
     def costs(arguments: dict[str, Any], asker: Asker) -> Answer:
-        _checked(_NoArguments, arguments)
+        checked(_NoArguments, arguments)
         return counted_costs(engine, asker, past_is_open=_is_open(require_past, asker))
 
     def config(arguments: dict[str, Any], _asker: Asker) -> Answer:
-        _checked(_NoArguments, arguments)
+        checked(_NoArguments, arguments)
         yield settings(served_by)
 
     def synced(arguments: dict[str, Any], _asker: Asker) -> Iterator[Row]:
-        _checked(_NoArguments, arguments)
+        checked(_NoArguments, arguments)
         now = health(engine, served_by)
         yield {name: now[name] for name in ("store", "store_gone", "synced_event", "journal_synced_to", "read_only")}
 
     def journal_end(arguments: dict[str, Any], asker: Asker) -> Answer:
         _require_all(asker)
-        _checked(_NoArguments, arguments)
+        checked(_NoArguments, arguments)
         yield position(engine, served_by.store)
 
     def kept(arguments: dict[str, Any], asker: Asker) -> Answer:
         _require_all(asker)
-        _checked(_NoArguments, arguments)
+        checked(_NoArguments, arguments)
         return caches.compared(engine)
 
     def refusals(arguments: dict[str, Any], asker: Asker) -> Answer:
         _require_all(asker)
-        for refusal in refused(_checked(_RefusalsArguments, arguments).after):
+        for refusal in refused(checked(_RefusalsArguments, arguments).after):
             yield refusal._asdict() | {"time": rfc3339(refusal.time)}
 
     return {
@@ -168,38 +163,39 @@ def make_handlers(
         "show": Handler(show),
         "status": Handler(status),
         "sync": Handler(synced, first=engine.sync),
-        **_project_handlers(engine, settle),
+        **past_handlers(engine, require_past),
+        **_project_handlers(engine, require_past, settle),
     }
 
 
 def _project_handlers(
-    engine: Engine, settle: Callable[[int, int], Awaitable[None]] | None
+    engine: Engine, require_past: Callable[[Asker], None], settle: Callable[[int, int], Awaitable[None]] | None
 ) -> dict[str, Handler | Change]:
     """What `api` asks: the project as it is kept, and changes of it; `settle` as for `make_handlers`."""
 
     def node(arguments: dict[str, Any], asker: Asker) -> Answer:
         _require_all(asker)
-        yield folders.node(engine, **_checked(_NodeArguments, arguments).model_dump())
+        yield folders.node(engine, **checked(_NodeArguments, arguments).model_dump())
 
     def children(arguments: dict[str, Any], asker: Asker) -> Answer:
         _require_all(asker)
-        return folders.children(engine, **_checked(_ChildrenArguments, arguments).model_dump())
+        return folders.children(engine, **checked(_ChildrenArguments, arguments).model_dump())
 
     def named(arguments: dict[str, Any], asker: Asker) -> Answer:
         _require_all(asker)
-        return folders.named(engine, **_checked(_NamedArguments, arguments).model_dump())
+        return folders.named(engine, **checked(_NamedArguments, arguments).model_dump())
 
     def contents(arguments: dict[str, Any], asker: Asker) -> Answer:
-        _require_all(asker)
-        return folders.contents(engine, **_checked(_ContentsArguments, arguments).model_dump())
+        require_past(asker)
+        return folders.contents(engine, asker, **checked(_ContentsArguments, arguments).model_dump())
 
     def events(arguments: dict[str, Any], asker: Asker) -> Answer:
         _require_all(asker)
-        return ranges.events(engine, **_checked(_EventsArguments, arguments).model_dump())
+        return ranges.events(engine, **checked(_EventsArguments, arguments).model_dump())
 
     def append(arguments: dict[str, Any], asker: Asker, caller: Caller) -> Row:
         _require_all(asker)
-        return changing.append(engine, caller, **_checked(_AppendArguments, arguments).model_dump())
+        return changing.append(engine, caller, **checked(_AppendArguments, arguments).model_dump())
 
     async def settled(row: Row) -> None:
         if settle is not None and row["last"] >= row["first"]:
@@ -229,15 +225,3 @@ def _is_open(require_past: Callable[[Asker], None], asker: Asker) -> bool:
     except Unusable:
         return False
     return True
-
-
-def _checked(model: type[_Model], arguments: dict[str, Any]) -> _Model:
-    try:
-        return model.model_validate(arguments)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(map(str, first["loc"]))
-        known = ", ".join(model.model_fields) or "none"
-        raise Unusable(
-            f"argument {name!r}: {first['msg']}", f"arguments of this question: {known}", status=2
-        ) from error

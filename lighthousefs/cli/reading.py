@@ -1,0 +1,32 @@
+"""Contents of files at a moment, asked for by the piece."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+from lighthousefs.api import Ask
+from lighthousefs.limits import WRITE_BYTES_MAX
+
+
+def read(answer: Ask, ino: int, seq: int, start: int, length: int) -> bytes:
+    """The bytes [start, start + length) of a file right after event `seq`, zeros in its holes. Raises what asking raises."""
+    return b"".join(_parts(answer, ino, seq, start, length))
+
+
+def digest(answer: Ask, ino: int, seq: int, size: int) -> bytes:
+    """A hash of all its bytes, which need no memory."""
+    hashed = hashlib.blake2b(digest_size=32)
+    for part in _parts(answer, ino, seq, 0, size):
+        hashed.update(part)
+    return hashed.digest()
+
+
+def _parts(answer: Ask, ino: int, seq: int, start: int, length: int) -> Iterator[bytes]:
+    for offset in range(start, start + length, WRITE_BYTES_MAX):
+        wanted = min(WRITE_BYTES_MAX, start + length - offset)
+        part = bytearray(wanted)
+        for row in answer("contents", ino=ino, seq=seq, offset=offset, length=wanted):
+            at = row["offset"] - offset
+            part[at : at + len(row["data"])] = row["data"]
+        yield bytes(part)
