@@ -30,6 +30,7 @@ COMMANDS = {
     "sync": "Return when everything acknowledged is on disk.",
     "import": "Bring a folder into the project.",
     "export": "Write a moment out as plain files.",
+    "git-export": "The past as commits of a git repository.",
     "backup": "Copies of a store, and stores made of them.",
     "log": "What happened, newest first.",
     "watch": "Who does what, live.",
@@ -63,8 +64,8 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        # A keyword cannot name a module or a function.
-        name = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name
+        # Neither a keyword nor a dash can be in the name of a module or a function.
+        name = f"{cmd_name}_" if keyword.iskeyword(cmd_name) else cmd_name.replace("-", "_")
         command = getattr(importlib.import_module(f"lighthousefs.cli.{name}"), name)
         assert isinstance(command, click.Command)
         return command
