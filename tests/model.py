@@ -136,6 +136,8 @@ class Version(NamedTuple):
     ino: int
     first: int
     written: int
+    body: int
+    changes: int
 
 
 class Model:
@@ -150,6 +152,7 @@ class Model:
         self.writes: list[tuple[int, int, int, int]] = []
         self.versions: dict[int, Version] = {}
         self.made_by: dict[int, tuple[int, int]] = {}
+        self.bodies: dict[int, tuple[int, int]] = {}
         self.moments: dict[int, World] = {}
         self.authors: dict[int, tuple[int, int]] = {}
         for event in range(1, seq + 1):
@@ -162,7 +165,7 @@ class Model:
         twin.world = self.world.copy()
         twin.open_writes, twin.versions = dict(self.open_writes), dict(self.versions)
         twin.moments, twin.authors = dict(self.moments), dict(self.authors)
-        twin.writes, twin.made_by = list(self.writes), dict(self.made_by)
+        twin.writes, twin.made_by, twin.bodies = list(self.writes), dict(self.made_by), dict(self.bodies)
         return twin
 
     def note(self, seq: int, agent: int, session: int) -> None:
@@ -263,6 +266,7 @@ class Model:
             self.world.folders[ino] = {}
         if stat.S_ISREG(mode):
             self.made_by[ino] = (author.session, seq)
+            self.bodies[ino] = (seq, 0)
         self._touch(command.parent, seq, now)
         return True
 
@@ -325,7 +329,12 @@ class Model:
         content = node.content.write(offset, command.data)
         self._changed(command.ino, author, seq, now, content, command.standing)
         self.writes.append((seq, command.ino, author.session, len(command.data)))
+        self._count_change(command.ino)
         return True
+
+    def _count_change(self, ino: int) -> None:
+        body, changes = self.bodies[ino]
+        self.bodies[ino] = (body, changes + 1)
 
     def _truncate(self, command: c.Truncate, author: c.Author, seq: int, now: int) -> bool:
         node = self._regular(command.ino)
@@ -334,6 +343,10 @@ class Model:
         if command.size > SIZE_MAX:
             raise Refusal(errno.EFBIG)
         self._changed(command.ino, author, seq, now, node.content.truncate(command.size), command.standing)
+        if command.size:
+            self._count_change(command.ino)
+        else:
+            self.bodies[command.ino] = (seq, 0)
         return True
 
     def _rename(self, command: c.Rename, _author: c.Author, seq: int, now: int) -> bool:
@@ -475,7 +488,7 @@ class Model:
     def _closeversion(self, command: c.CloseVersion, author: c.Author, seq: int, _now: int) -> bool:
         node = self._node(command.ino)
         self.world.nodes[command.ino] = node._replace(version=seq, since=seq)
-        self.versions[seq] = Version(command.ino, command.first, command.written)
+        self.versions[seq] = Version(command.ino, command.first, command.written, *self.bodies[command.ino])
         self.open_writes.pop((command.ino, author.session), None)
         return True
 

@@ -50,7 +50,7 @@ SAMPLES: dict[str, e.Event] = {
     "attributes-changed": sample(e.AttributesChanged(3, 0o100600, None, 50, -1, TIME, True)),
     "xattr-set": sample(e.XattrSet(3, b"user.colour", b"\x00blue", 0o100640)),
     "xattr-removed": sample(e.XattrRemoved(3, b"user.colour", 0o100640)),
-    "version-closed": sample(e.VersionClosed(3, 421, 4096, "close")),
+    "version-closed": sample(e.VersionClosed(3, 421, 4096, "close", 420, 300)),
     "agent-registered": sample(e.AgentRegistered(2, "uid-1000", "uid")),
     "session-started": sample(e.SessionStarted(3, 2, 1000, 100, "uid")),
     "mounted": sample(e.Mounted(b"/srv/project\xff", "0.1.0", "lighthouse")),
@@ -140,6 +140,10 @@ GOLDEN: dict[tuple[str, int], str] = {
     ("version-closed", 1): (
         "dc0012ae76657273696f6e2d636c6f73656401c410019ab4f09c707e1a8f3a5c6d7e8f901201cd1267cf187ad698066ab501"
         "0002030000c0cd03e864cdd43100c29403cd01a5cd1000a5636c6f7365"
+    ),
+    ("version-closed", 2): (
+        "dc0012ae76657273696f6e2d636c6f73656402c410019ab4f09c707e1a8f3a5c6d7e8f901201cd1267cf187ad698066ab501"
+        "0002030000c0cd03e864cdd43100c29603cd01a5cd1000a5636c6f7365cd01a4cd012c"
     ),
     ("agent-registered", 1): (
         "dc0012b06167656e742d7265676973746572656401c410019ab4f09c707e1a8f3a5c6d7e8f901201cd1267cf187ad698066a"

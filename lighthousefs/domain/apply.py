@@ -108,6 +108,7 @@ def _written(state: State, seq: int, event: e.Event) -> None:
         old.parent,
         old.name,
         old.target,
+        old.changes + 1,
     )
     state.put_inode(seq, f.ino, new, old, event.type)
     state.open_write(f.ino, event.session, seq)
@@ -116,9 +117,9 @@ def _written(state: State, seq: int, event: e.Event) -> None:
 def _truncated(state: State, seq: int, event: e.Event) -> None:
     f: e.Truncated = event.fields
     old = _expect_inode(state, seq, f.ino)
-    body, cut = old.body, old.cut
+    body, cut, changes = old.body, old.cut, old.changes + 1
     if f.size == 0:
-        body, cut = seq, 0
+        body, cut, changes = seq, 0, 0
     elif f.size < old.size:
         state.cut_body(seq, old.body, f.size)
         cut = seq
@@ -132,6 +133,7 @@ def _truncated(state: State, seq: int, event: e.Event) -> None:
         ctime=event.time,
         mode=old.mode if f.mode is None else f.mode,
         xattrs=_clear_capability(state, seq, f.ino, old, f.capability_cleared),
+        changes=changes,
     )
     state.put_inode(seq, f.ino, new, old, event.type)
     state.open_write(f.ino, event.session, seq)
@@ -263,6 +265,11 @@ def _xattr_removed(state: State, seq: int, event: e.Event) -> None:
 
 
 def _version_closed(state: State, seq: int, event: e.Event) -> None:
+    f: e.VersionClosed = event.fields
+    old = _expect_inode(state, seq, f.ino)
+    if f.body is not None and (f.body, f.changes) != (old.body, old.changes):
+        told = f"inode {f.ino} has {f.changes} changes since event {f.body}"
+        raise Damaged(f"event {seq}", f"{told}, and by the events before it {old.changes} since {old.body}")
     state.close_version(seq, event)
 
 

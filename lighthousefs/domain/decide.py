@@ -337,8 +337,9 @@ def _remove_xattr(facts: Facts, command: c.RemoveXattr) -> e.XattrRemoved:
 
 
 def _close_version(facts: Facts, command: c.CloseVersion) -> e.VersionClosed:
-    _inode(facts, command.ino)
-    return e.VersionClosed(command.ino, command.first, command.written, command.how)
+    row = _inode(facts, command.ino)
+    body, changes = (row.body, row.changes) if row.is_file else (None, None)
+    return e.VersionClosed(command.ino, command.first, command.written, command.how, body, changes)
 
 
 def _announce(_facts: Facts, command: c.Announce) -> Any:

@@ -217,12 +217,19 @@ class XattrRemoved(NamedTuple):
 
 
 class VersionClosed(NamedTuple):
-    """One writer left a file behind: `first` is the first event of this version, `written` the bytes it wrote."""
+    """One writer left a file behind: `first` is the first event of this version, `written` the bytes it wrote.
+
+    What the file holds then is event `body`, with which its contents began (it was created, or cut to nothing), and the
+    `changes` events after that which wrote or cut it, whoever made them. Both are there so that a proof of the contents
+    can leave none of these events out.
+    """
 
     ino: InoField
     first: SeqField
     written: Number
     how: Literal["close", "fsync", "truncate", "recovery"]
+    body: SeqField | None = None
+    changes: Number | None = None
 
 
 class AgentRegistered(NamedTuple):
@@ -299,7 +306,7 @@ _DECLARED: tuple[tuple[str, int, type[Any]], ...] = (
     ("attributes-changed", 1, AttributesChanged),
     ("xattr-set", 2, XattrSet),
     ("xattr-removed", 2, XattrRemoved),
-    ("version-closed", 1, VersionClosed),
+    ("version-closed", 2, VersionClosed),
     ("agent-registered", 1, AgentRegistered),
     ("session-started", 1, SessionStarted),
     ("mounted", 1, Mounted),
@@ -313,6 +320,7 @@ TYPE_OF_RECORD: dict[type[Any], EventType] = {kind.record: kind for kind in EVEN
 UPCASTERS: dict[tuple[str, int], Callable[[tuple[Any, ...]], tuple[Any, ...]]] = {
     ("xattr-set", 1): lambda fields: (*fields, None),
     ("xattr-removed", 1): lambda fields: (*fields, None),
+    ("version-closed", 1): lambda fields: (*fields, None, None),
 }
 """(type, schema) → the step that turns fields of that schema into fields of the next."""
 

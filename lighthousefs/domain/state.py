@@ -15,7 +15,8 @@ class Inode(NamedTuple):
     """One inode as it is from event `since` on.
 
     `body` names the contents by the event that created them or cut them to 0 (for a device: its number). `cut` is the
-    last event that shortened them without emptying, 0 if none did. `parent` and `name` are one of its names (the only one
+    last event that shortened them without emptying, 0 if none did; `changes` counts the events since `body` that wrote
+    or shortened them, or made them longer. `parent` and `name` are one of its names (the only one
     unless `nlink` says more; the last one it had when it has none). Times in ns. `xattrs` counts extended attributes.
     """
 
@@ -35,6 +36,7 @@ class Inode(NamedTuple):
     parent: int
     name: bytes
     target: bytes
+    changes: int = 0
 
     @property
     def is_dir(self) -> bool:

@@ -41,7 +41,8 @@ def unpack_inode(value: bytes) -> Inode:
 
 def since_of(value: bytes) -> int:
     """From which event on a packed inode is true: its first number, read without the rest."""
-    # An array of sixteen has a head of three bytes; a number below 128 is its own tag, one above has 1 to 8 bytes behind it.
+    # An array of sixteen or more has a head of three bytes; a number below 128 is its own tag, one above has 1 to 8 bytes
+    # behind it.
     tag = value[3]
     return tag if tag < 0x80 else int.from_bytes(value[4 : 4 + (1 << tag - 0xCC)], "big")
 
@@ -50,4 +51,4 @@ def unpack_entry(value: bytes) -> Entry:
     return Entry(*ENTRY.unpack(value))
 
 
-assert len(Inode._fields) == 16
+assert 16 <= len(Inode._fields) < 1 << 16

@@ -12,7 +12,7 @@ from enum import IntEnum
 from struct import Struct
 from typing import NamedTuple
 
-INDEX_LAYOUT = 6
+INDEX_LAYOUT = 7
 
 
 class Table(IntEnum):

@@ -7,7 +7,7 @@ import re
 from lighthousefs.limits import SEQ_MAX
 
 EVENTS_A_RUN = 10_000
-LINES_VERSION = 1
+LINES_VERSION = 2
 """Of the lines that events are written as. The sizes of runs are kept: they count for lines of this version alone."""
 _NAME = re.compile(rb"([0-9]{12})\.jsonl\Z")
 
