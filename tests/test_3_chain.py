@@ -14,6 +14,7 @@ from difference import assert_sound
 from hypothesis import given
 from hypothesis import strategies as st
 from projects import Project
+from rfc9162 import audit_path, root_by_rfc_9162, tree_hash
 
 from lighthousefs.checker.tables import check
 from lighthousefs.domain.codec import encode
@@ -47,30 +48,6 @@ ROOTS = {
 }
 
 
-def tree_hash(leaves: list[bytes]) -> bytes:
-    """MTH of RFC 9162, 2.1.1, over leaves that are hashed already."""
-    if not leaves:
-        return sha256(b"").digest()
-    if len(leaves) == 1:
-        return leaves[0]
-    left = 1
-    while left * 2 < len(leaves):
-        left *= 2
-    return sha256(b"\x01" + tree_hash(leaves[:left]) + tree_hash(leaves[left:])).digest()
-
-
-def audit_path(index: int, leaves: list[bytes]) -> list[bytes]:
-    """PATH of RFC 9162, 2.1.3.1."""
-    if len(leaves) == 1:
-        return []
-    left = 1
-    while left * 2 < len(leaves):
-        left *= 2
-    if index < left:
-        return [*audit_path(index, leaves[:left]), tree_hash(leaves[left:])]
-    return [*audit_path(index - left, leaves[left:]), tree_hash(leaves[:left])]
-
-
 def some_leaves(count: int) -> list[bytes]:
     return [sha256(b"%d" % number).digest() for number in range(count)]
 
@@ -85,30 +62,60 @@ def test_a_growing_tree_has_the_root_of_the_whole(size: int) -> None:
     assert root_of(some_leaves(size)) == tree_hash(some_leaves(size))
 
 
+def path_to(indices: list[int], leaves: list[bytes]) -> list[bytes]:
+    return list(inclusion_path(indices, len(leaves), lambda first, count: tree_hash(leaves[first : first + count])))
+
+
 @given(st.integers(1, 200), st.data())
 def test_a_path_proves_its_leaf_and_no_other(size: int, data: st.DataObject) -> None:
     leaves = some_leaves(size)
     index = data.draw(st.integers(0, size - 1))
-    path = inclusion_path(index, size, lambda first, count: tree_hash(leaves[first : first + count]))
+    path = path_to([index], leaves)
     assert path == audit_path(index, leaves)
     root = tree_hash(leaves)
-    assert root_from_path(index, size, leaves[index], path) == root
-    assert root_from_path(index, size, b"x" * 32, path) != root
-    assert root_from_path(index, size, leaves[index], [*path, b"x" * 32]) != root
-    if path:
-        assert root_from_path(index, size, leaves[index], path[:-1]) != root
-        changed = data.draw(st.integers(0, len(path) - 1))
-        wrong = [*path[:changed], b"x" * 32, *path[changed + 1 :]]
-        assert root_from_path(index, size, leaves[index], wrong) != root
     other = data.draw(st.integers(0, size - 1))
+    wrong = [(index, b"x" * 32, path), (index, leaves[index], [*path, b"x" * 32])]
+    if path:
+        changed = data.draw(st.integers(0, len(path) - 1))
+        wrong += [
+            (index, leaves[index], path[:-1]),
+            (index, leaves[index], [*path[:changed], b"x" * 32, *path[changed + 1 :]]),
+        ]
     if other != index:
-        assert root_from_path(other, size, leaves[index], path) != root
+        wrong.append((other, leaves[index], path))
+    assert (
+        root_from_path({index: leaves[index]}, size, path) == root_by_rfc_9162(index, size, leaves[index], path) == root
+    )
+    for at, leaf, siblings in wrong:
+        assert root_from_path({at: leaf}, size, siblings) != root
+        assert root_by_rfc_9162(at, size, leaf, siblings) != root
+
+
+@given(st.integers(1, 100), st.data())
+def test_a_path_proves_several_leaves_at_once(size: int, data: st.DataObject) -> None:
+    leaves = some_leaves(size)
+    chosen = sorted(data.draw(st.sets(st.integers(0, size - 1), min_size=1)))
+    path = path_to(chosen, leaves)
+    root = tree_hash(leaves)
+    told = {index: leaves[index] for index in chosen}
+    assert root_from_path(told, size, path) == root
+    alone = {sibling for index in chosen for sibling in audit_path(index, leaves)}
+    assert len(set(path)) == len(path), "each hash once"
+    assert set(path) <= alone, "none that the paths of single leaves have not"
+    for index in chosen:
+        assert root_from_path(told | {index: b"x" * 32}, size, path) != root
+        assert root_from_path({at: leaf for at, leaf in told.items() if at != index}, size, path) != root
+    for number in range(len(path)):
+        assert root_from_path(told, size, [*path[:number], b"x" * 32, *path[number + 1 :]]) != root
+    assert root_from_path(told, size, [*path, path[0] if path else root]) is None
+    assert root_from_path(told, size, path[:-1]) is None or not path
 
 
 def test_what_is_no_leaf_has_no_path() -> None:
-    with pytest.raises(ValueError, match="no leaf 3"):
-        inclusion_path(3, 3, lambda _first, _size: b"")
-    assert root_from_path(3, 3, b"", []) is None
+    for indices in ([], [3], [-1, 2], [2, 3]):
+        with pytest.raises(ValueError, match="no leaf"):
+            inclusion_path(indices, 3, lambda _first, _size: b"")
+        assert root_from_path(dict.fromkeys(indices, b""), 3, []) is None
     with pytest.raises(ValueError, match="2 full subtrees, not 1"):
         Peaks(3, [b""])
 
@@ -165,11 +172,10 @@ def assert_chained(engine: Engine) -> None:
         assert engine.log.head(seq) == Head(seq, tree_hash(leaves[:seq])), seq
     for size in {1, 2, 15, 16, 17, 31, 32, 33, len(leaves) - 1, len(leaves)} & set(range(len(leaves) + 1)):
         for seq in range(1, size + 1):
-            proof = engine.log.path(seq, size)
+            proof = list(inclusion_path([seq - 1], size, engine.log.subtree))
             assert proof == audit_path(seq - 1, leaves[:size]), (seq, size)
-    for seq, size in ((0, 1), (2, 1), (1, len(leaves) + 1)):
-        with pytest.raises(ValueError, match=r"leaf|covers"):
-            engine.log.path(seq, size)
+    with pytest.raises(ValueError, match="covers"):
+        engine.log.subtree(len(leaves), 1)
     with pytest.raises(ValueError, match="covers"):
         engine.log.head(len(leaves) + 1)
 

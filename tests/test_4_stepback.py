@@ -46,7 +46,9 @@ def made_of(kv: Kv, seq: int) -> MemoryKv:
         apply(state, number, decode(value[8:]))
         events.append((number, int.from_bytes(value[:8], "little", signed=True), value[8:]))
     state.flush()
-    Chain(fresh).grow(events)
+    chain = Chain(fresh)
+    chain.grow(events)
+    chain.write()
     for key, value in kv.scan(Table.PLACES):
         if payload_seq(SEQ_KEY.unpack(key)[0]) <= seq:
             fresh.put(Table.PLACES, key, value)

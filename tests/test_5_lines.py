@@ -14,7 +14,7 @@ from lighthousefs.log.eventlog import Logged
 from lighthousefs.views.runs import LINES_VERSION
 
 TIME = 1_763_958_152_500_000_001
-GOLDEN = {1: "1a7f97fae5ac8869ac393618fceb9a5bda963003bec5eb3790b6e96b220979cb"}
+GOLDEN = {2: "db8492a4c234422d10806140cdaf658bfac5ae769e29fc6fd50f1e390d512b5e"}
 """By version of the lines: a digest of the lines of one event of each type."""
 
 

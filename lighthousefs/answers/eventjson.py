@@ -14,12 +14,14 @@ import functools
 import json
 import uuid
 from datetime import UTC, datetime, timedelta
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from lighthousefs.domain.events import Event
-from lighthousefs.engine.engine import Engine
-from lighthousefs.log.eventlog import Logged
-from lighthousefs.tables.moment import Moment
+
+if TYPE_CHECKING:
+    from lighthousefs.engine.engine import Engine
+    from lighthousefs.log.eventlog import Logged
+    from lighthousefs.tables.moment import Moment
 
 Row: TypeAlias = dict[str, Any]
 
@@ -57,9 +59,7 @@ def text_fields(name: str, value: bytes) -> Row:
 
 def event_json(engine: Engine, logged: Logged) -> Row:
     """The whole event, with the paths it concerns as they were then."""
-    row = header_json(engine, logged)
-    for name, value in zip(logged.event.fields._fields, logged.event.fields, strict=True):
-        _put(row, f"new_{name}" if name in _IN_HEADER else name, value)
+    row = plain_json(logged) | _introduced(engine, logged.event)
     for name, path in paths(engine, logged).items():
         row.update(text_fields(name, path or b"."))
     return row
@@ -72,12 +72,30 @@ def event_line(engine: Engine, logged: Logged) -> bytes:
 
 def header_json(engine: Engine, logged: Logged) -> Row:
     """Who did it, when and on whose behalf."""
+    return _header(logged) | _introduced(engine, logged.event)
+
+
+def plain_json(logged: Logged) -> Row:
+    """What the event's own bytes and the place beside them say: agent and correlation are numbers, paths are left out."""
+    row = _header(logged)
+    for name, value in zip(logged.event.fields._fields, logged.event.fields, strict=True):
+        _put(row, f"new_{name}" if name in _IN_HEADER else name, value)
+    return row
+
+
+def _header(logged: Logged) -> Row:
     row: Row = {"seq": logged.seq, "log_time": rfc3339(logged.log_time)}
     for name, value in zip(_HEADER, logged.event, strict=False):
         _put(row, name, value)
-    row["agent"] = engine.identities.agent_name(logged.event.agent)
-    row["correlation"] = engine.identities.correlation_name(logged.event.correlation)
     return row
+
+
+def _introduced(engine: Engine, event: Event) -> Row:
+    identities = engine.identities
+    return {
+        "agent": identities.agent_name(event.agent),
+        "correlation": identities.correlation_name(event.correlation),
+    }
 
 
 def _put(row: Row, name: str, value: object) -> None:

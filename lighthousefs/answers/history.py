@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lighthousefs.answers.bounds import require_event, require_moment
+from lighthousefs.answers.bounds import require_moment
 from lighthousefs.answers.concerned import Concerned, find, nothing_at, split
 from lighthousefs.answers.eventjson import Row, event_json, header_json, paths, text_fields
 from lighthousefs.answers.grouping import Group, Grouping
 from lighthousefs.answers.noise import Noise
 from lighthousefs.answers.selection import Filters, Selection, narrow, select
-from lighthousefs.answers.visible import ROWS_BETWEEN_PAUSES, Visible
+from lighthousefs.answers.visible import ROWS_BETWEEN_PAUSES, Visible, visible_event
 from lighthousefs.domain.permission import OWN_STORE, Asker
 from lighthousefs.engine.engine import Engine
 from lighthousefs.errors import Unusable
@@ -25,15 +25,7 @@ _HOUSEKEEPING = {"inodes-reserved", "agent-registered", "session-started", "writ
 
 def show(engine: Engine, seq: int, asker: Asker = OWN_STORE) -> Row:
     """Event `seq` whole. Raises Unusable if there is none, and in the same words for one that the asker may not see."""
-    if asker.sees_all:
-        require_event(engine, seq)
-        return event_json(engine, engine.log.require(seq))
-    logged = engine.log.get(seq) if 1 <= seq <= engine.last_seq else None
-    if logged is None or not Visible(engine, asker).event(logged):
-        raise Unusable(
-            f"there is no event {seq} that you may read", "`lighthousefs log TARGET --raw` lists those you may"
-        )
-    return event_json(engine, logged)
+    return event_json(engine, visible_event(engine, seq, Visible(engine, asker)))
 
 
 def log(

@@ -10,10 +10,12 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from typing import NamedTuple, TypeAlias
 
+from lighthousefs.answers.bounds import require_event
 from lighthousefs.domain import acl
 from lighthousefs.domain.permission import READ, SEARCH, Asker
 from lighthousefs.domain.state import Inode
 from lighthousefs.engine.engine import Engine
+from lighthousefs.errors import Unusable
 from lighthousefs.ids import ROOT_INO
 from lighthousefs.log.eventlog import Logged
 from lighthousefs.tables.moment import Moment, row_until
@@ -53,6 +55,11 @@ class Visible:
         self._engine = engine
         self._asker = asker
         self._folders: dict[int, _Known] = {}
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether nothing is hidden from the asker."""
+        return self._asker.sees_all
 
     def event(self, logged: Logged) -> bool:
         """Whether the asker may see the event."""
@@ -178,6 +185,19 @@ class Visible:
             begin = max(since, row.since)
             yield (begin, min(until, end)) if self._may(self._engine.at(begin), ino, row, wanted) else None
             since = end
+
+
+def visible_event(engine: Engine, seq: int, visible: Visible) -> Logged:
+    """Event `seq`. Raises Unusable if there is none, and in the same words for one that the asker may not see."""
+    if visible.sees_all:
+        require_event(engine, seq)
+        return engine.log.require(seq)
+    logged = engine.log.get(seq) if 1 <= seq <= engine.last_seq else None
+    if logged is None or not visible.event(logged):
+        raise Unusable(
+            f"there is no event {seq} that you may read", "`lighthousefs log TARGET --raw` lists those you may"
+        )
+    return logged
 
 
 def _both(spans: Sequence[Span], others: Sequence[Span]) -> list[Span]:

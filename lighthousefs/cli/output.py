@@ -102,6 +102,11 @@ def json_line(value: Mapping[str, Any]) -> None:
     sys.stdout.write(json.dumps(value) + "\n")
 
 
+def json_document(value: Mapping[str, Any]) -> None:
+    """One JSON object on stdout, for a file that people look into."""
+    sys.stdout.write(json.dumps(value, indent=1) + "\n")
+
+
 def note(text: str) -> None:
     """A line on stderr about something that is no error; with `--json` an object."""
     context = click.get_current_context(silent=True)

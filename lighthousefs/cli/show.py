@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from lighthousefs.cli import output
 from lighthousefs.cli.asking import ask
-from lighthousefs.cli.options import json_option, target_argument
+from lighthousefs.cli.options import HeadOption, json_option, target_argument
 from lighthousefs.cli.target import find
+
+if TYPE_CHECKING:
+    from lighthousefs.log.merkle import Head
 
 _OCTAL = ("mode",)
 _NUMBER_MAX = (1 << 64) - 1
@@ -36,21 +39,41 @@ class SeqArgument(click.ParamType[int]):
     epilog="""\b
 Examples:
   lighthousefs show ~/work 421
-  lighthousefs show ~/work @421 --json"""
+  lighthousefs show ~/work @421 --json
+  lighthousefs show ~/work 421 --proof > 421.proof                       against the newest head
+  lighthousefs show ~/work 421 --proof --head 500-3f0a... > 421.proof    against one that somebody kept
+
+\b
+`lighthousefs verify --proof 421.proof --expect HEAD` checks a proof where there is no store. That of a version (`log` has
+one a line) proves also which bytes the file had then: --file FILE."""
 )
 @target_argument
 @click.argument("seq", type=SeqArgument())
+@click.option("--proof", is_flag=True, help="Print what proves the event without the store, as JSON.")
+@click.option("--head", metavar="HEAD", type=HeadOption(), help="The head to prove it against; the newest by default.")
 @json_option
-def show(target: Path, seq: int, as_json: bool) -> None:
+def show(target: Path, seq: int, proof: bool, head: Head | None, as_json: bool) -> None:
     """One event whole: who, when, what."""
+    if proof:
+        from lighthousefs.cli.proving import document
+
+        made = document(find(target), seq, head)
+        if as_json:
+            output.json_line(made)
+        else:
+            output.json_document(made)
+        return
+    if head is not None:
+        raise click.UsageError("--head is for --proof")
     for row in ask(find(target), "show", seq=seq):
         if as_json:
             output.json_line(row)
         else:
-            output.table((name, _text(name, value)) for name, value in row.items())
+            output.table((name, in_text(name, value)) for name, value in row.items())
 
 
-def _text(name: str, value: Any) -> str:
+def in_text(name: str, value: Any) -> str:
+    """A field of an event as it stands on a line."""
     if isinstance(value, str):
         return value
     return f"{value:06o}" if name in _OCTAL and value is not None else json.dumps(value)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from lighthousefs.cli import output
-from lighthousefs.cli.options import json_option, target_argument
+from lighthousefs.cli.options import HeadOption, PathArgument, json_option
 from lighthousefs.cli.stopping import ended_by_sigterm
 from lighthousefs.cli.target import find
 from lighthousefs.cli.wording import counted
@@ -21,15 +21,6 @@ if TYPE_CHECKING:
     from lighthousefs.log.merkle import Head
 
 
-def _head(text: str) -> Head:
-    from lighthousefs.log.merkle import Head
-
-    try:
-        return Head.parse(text)
-    except ValueError as error:
-        raise click.BadParameter(f"{error}; `lighthousefs verify TARGET --chain` prints one") from None
-
-
 @click.command(
     epilog="""\b
 Examples:
@@ -38,23 +29,60 @@ Examples:
   lighthousefs verify ~/work --json
   lighthousefs verify ~/work --chain         and the head, which an auditor keeps: 421-3f0a...
   lighthousefs verify ~/work --expect 421-3f0a...   whether the log up to event 421 is still what it was
+  lighthousefs verify --proof 33.proof --expect 421-3f0a... --file README.md    without a store
 
 \b
 It changes nothing. Of a mounted store a copy of the index is looked at, which takes its size in $TMPDIR, with --deep about
 three times that. What is broken `lighthousefs repair` mends as far as it can be."""
 )
-@target_argument
+@click.argument("target", type=PathArgument(), required=False)
 @click.option("--deep", is_flag=True, help="Read every stored byte, and make all tables anew to compare them.")
 @click.option(
     "--chain", is_flag=True, help="Print the head: one hash for all that ever happened, to be kept elsewhere."
 )
-@click.option("--expect", metavar="HEAD", type=_head, help="A head of an earlier day: the log must go on from it.")
+@click.option(
+    "--expect", metavar="HEAD", type=HeadOption(), help="A head of an earlier day: the log must go on from it."
+)
+@click.option(
+    "--proof", metavar="PROOF", type=PathArgument(), help="What `show --proof` printed: check it, without a store."
+)
+@click.option(
+    "--file", metavar="FILE", type=PathArgument(), help="With --proof: whether FILE has the bytes that it proves."
+)
 @json_option
-def verify(target: Path, deep: bool, chain: bool, expect: Head | None, as_json: bool) -> None:
+def verify(
+    target: Path | None,
+    deep: bool,
+    chain: bool,
+    expect: Head | None,
+    proof: Path | None,
+    file: Path | None,
+    as_json: bool,
+) -> None:
     """Whether a store is what was written: every broken invariant is a sentence, and the exit status 1.
 
-    Of a mounted store also what its daemon keeps in memory, and what the kernel serves of a sample of files.
+    Of a mounted store also what its daemon keeps in memory, and what the kernel serves of a sample of files. With --proof and
+    --expect, and no TARGET: whether a proof holds against a head, and whether a file is what it proves.
     """
+    if proof is not None:
+        from lighthousefs.cli.proving import check
+
+        if target is not None or deep or chain:
+            raise click.UsageError("--proof is checked without a store: no TARGET, --deep or --chain beside it")
+        if expect is None:
+            raise click.UsageError(
+                "--proof needs --expect HEAD: a proof is worth what the head is that was kept elsewhere"
+            )
+        check(proof, expect, file, as_json=as_json)
+        return
+    if file is not None:
+        raise click.UsageError("--file is for --proof")
+    if target is None:
+        raise click.UsageError("Missing argument 'TARGET'")
+    _verify(target, deep=deep, chain=chain, expect=expect, as_json=as_json)
+
+
+def _verify(target: Path, *, deep: bool, chain: bool, expect: Head | None, as_json: bool) -> None:
     from lighthousefs.engine.opening import KNOWN
     from lighthousefs.integrity.apart import Seen
     from lighthousefs.integrity.asked import verify as verified

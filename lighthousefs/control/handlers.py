@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from lighthousefs import limits
-from lighthousefs.answers import caches, folders, history, ranges
+from lighthousefs.answers import caches, folders, history, proofs, ranges
 from lighthousefs.answers.costs import costs as counted_costs
 from lighthousefs.answers.eventjson import Row, rfc3339
 from lighthousefs.answers.health import ServedBy, health, settings
@@ -55,6 +55,11 @@ class _ShowArguments(Arguments):
 
 class _RefusalsArguments(Arguments):
     after: Annotated[int, Field(ge=0)] = 0
+
+
+class _ProofArguments(Arguments):
+    seq: int
+    head: str | None = None
 
 
 class _NodeArguments(Arguments):
@@ -121,6 +126,10 @@ def make_handlers(
         require_past(asker)
         yield history.show(engine, checked(_ShowArguments, arguments).seq, asker)
 
+    def proof(arguments: dict[str, Any], asker: Asker) -> Answer:
+        require_past(asker)
+        return proofs.proof(engine, asker, **checked(_ProofArguments, arguments).model_dump())
+
     def status(arguments: dict[str, Any], _asker: Asker) -> Answer:
         checked(_NoArguments, arguments)
         yield health(engine, served_by)
@@ -159,6 +168,7 @@ def make_handlers(
         "costs": Handler(costs),
         "log": Handler(log),
         "position": Handler(journal_end),
+        "proof": Handler(proof),
         "refusals": Handler(refusals),
         "show": Handler(show),
         "status": Handler(status),

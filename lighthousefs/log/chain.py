@@ -1,7 +1,8 @@
 """The Merkle tree of the log, kept as it grows: the roots of its full subtrees at every 1,024th event, and now.
 
-Hashed when the index is about to be committed, never on the way of a request. What is kept makes the head of the log at any
-event, and the proof of any event against any later head, a matter of a few rows and of at most 1,024 events hashed anew.
+Hashed when the index is about to be committed, or when somebody asks, never on the way of a request. What is kept makes
+the head of the log at any event, and the proof of any event against any later head, a matter of a few rows and of at most
+1,024 events hashed anew.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterable
 import msgpack
 
 from lighthousefs.errors import IndexDamaged
-from lighthousefs.log.merkle import HASH_BYTES, Head, Peaks, inclusion_path, leaf_hash, node_hash, root_of, split
+from lighthousefs.log.merkle import HASH_BYTES, Head, Peaks, leaf_hash, node_hash, root_of, split
 from lighthousefs.tables.kv import Kv
 from lighthousefs.tables.rows import TIME, event_row
 from lighthousefs.tables.schema import Table, seq_key
@@ -26,6 +27,8 @@ class Chain:
     def __init__(self, kv: Kv) -> None:
         self._kv = kv
         self._peaks = self._load()
+        self._written = self._peaks.size
+        self._unwritten: dict[int, bytes] = {}
 
     def _load(self) -> Peaks:
         value = self._kv.get(Table.META, GROWN_KEY)
@@ -40,13 +43,22 @@ class Chain:
         return self._peaks.size
 
     def grow(self, events: Iterable[tuple[int, int, bytes]]) -> None:
-        """Take (seq, log time, event bytes) of the next events in."""
+        """Take (seq, log time, event bytes) of the next events in; nothing is written."""
         peaks = self._peaks
         for seq, log_time, event in events:
             peaks.append(leaf_hash(seq, log_time, event))
             if not seq % EVENTS_PER_ROW:
-                self._kv.put(Table.CHAIN, seq_key(seq), b"".join(peaks.hashes))
-        self._kv.put(Table.META, GROWN_KEY, grown(peaks))
+                self._unwritten[seq] = b"".join(peaks.hashes)
+
+    def write(self) -> None:
+        """Put into the index what it lacks of the chain."""
+        if self._written == self._peaks.size:
+            return
+        for seq, row in self._unwritten.items():
+            self._kv.put(Table.CHAIN, seq_key(seq), row)
+        self._kv.put(Table.META, GROWN_KEY, grown(self._peaks))
+        self._unwritten.clear()
+        self._written = self._peaks.size
 
     def cut(self, seq: int) -> None:
         """Forget the events above `seq`, which the index still has; raises what `head` raises."""
@@ -67,27 +79,21 @@ class Chain:
         self._require_covered(seq)
         return Head(seq, self._peaks_at(seq).root())
 
-    def path(self, seq: int, size: int) -> list[bytes]:
-        """What proves event `seq` against the head after event `size`.
-
-        Raises ValueError if `seq` is not one of the first `size` events, or the log has fewer, Damaged as `head`.
-        """
-        self._require_covered(size)
-        return inclusion_path(seq - 1, size, self._subtree)
-
     def _require_covered(self, seq: int) -> None:
         if seq > self._peaks.size:
             raise ValueError(f"the chain covers {self._peaks.size} events, not {seq}")
 
-    def _subtree(self, first: int, size: int) -> bytes:
-        """The root over the leaves [first, first + size), where `first` is a multiple of its largest power of two."""
+    def subtree(self, first: int, size: int) -> bytes:
+        """The root over the leaves [first, first + size), where `first` is a multiple of the largest power of two in `size`:
+        what `merkle.inclusion_path` needs. Some ms of work. Raises what `head` raises for the last of them."""
+        self._require_covered(first + size)
         if size <= EVENTS_PER_ROW:
             return root_of([self._leaf(number) for number in range(first + 1, first + size + 1)])
         if not size & (size - 1) and not (first // size) & 1:
             # A left child: the last full subtree there was when it became full.
             return self._peaks_before(first + size).hashes[-1]
         left = split(size)
-        return node_hash(self._subtree(first, left), self._subtree(first + left, size - left))
+        return node_hash(self.subtree(first, left), self.subtree(first + left, size - left))
 
     def _peaks_at(self, seq: int) -> Peaks:
         peaks = self._peaks_before(seq)
@@ -100,7 +106,7 @@ class Chain:
         number = seq - seq % EVENTS_PER_ROW
         if number == 0:
             return Peaks()
-        value = self._kv.get(Table.CHAIN, seq_key(number))
+        value = self._unwritten.get(number) or self._kv.get(Table.CHAIN, seq_key(number))
         if value is None:
             raise IndexDamaged(f"chain at event {number}", "its row is missing in the index")
         return _peaks(number, value, f"event {number}")

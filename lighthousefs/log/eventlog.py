@@ -94,20 +94,23 @@ class EventIndex:
         self._number = group.number
 
     def flush(self) -> None:
-        """Take into the chain what was indexed; call it before every commit."""
-        if self._unchained:
-            self._chain.grow(self._unchained)
-            self._unchained = []
+        """Write what the chain has of what was indexed; call it before every commit."""
+        self._grow()
+        self._chain.write()
+
+    def _grow(self) -> None:
+        self._chain.grow(self._unchained)
+        self._unchained = []
 
     def head(self, seq: int | None = None) -> Head:
         """The log up to event `seq`, by default all of it, in one hash; raises what `Chain.head` raises."""
-        self.flush()
+        self._grow()
         return self._chain.head(seq)
 
-    def path(self, seq: int, size: int) -> list[bytes]:
-        """What proves event `seq` against the head after event `size`; raises what `Chain.path` raises."""
-        self.flush()
-        return self._chain.path(seq, size)
+    def subtree(self, first: int, size: int) -> bytes:
+        """The root over some leaves of the chain; see `Chain.subtree`."""
+        self._grow()
+        return self._chain.subtree(first, size)
 
     def note_committed(self, synced: int) -> None:
         """Write down how far the index got; to be committed with it, after the journal was synced up to `synced`."""
@@ -123,6 +126,11 @@ class EventIndex:
     def require(self, seq: int) -> Logged:
         """Event `seq`, which there must be. Raises IndexDamaged if the index has it not."""
         return _logged(seq, event_row(self._kv, seq))
+
+    def stored(self, seq: int) -> tuple[int, bytes]:
+        """The log time (ns) of event `seq`, and its bytes as they were written. Raises as `require`."""
+        value = event_row(self._kv, seq)
+        return TIME.unpack_from(value)[0], value[TIME.size :]
 
     def events(self, first: int, last: int) -> Iterator[Logged]:
         """Events `first` to `last`, in order. The log may grow meanwhile."""

@@ -11,7 +11,8 @@ so a leaf can still be made when only the hash of an event's bytes is left.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from struct import Struct
 from typing import NamedTuple
@@ -97,43 +98,57 @@ def split(size: int) -> int:
     return 1 << (size - 1).bit_length() - 1
 
 
-def inclusion_path(index: int, size: int, subtree: Subtree) -> list[bytes]:
-    """The audit path of leaf `index` in the tree of `size` leaves, from the leaf up (RFC 9162, 2.1.3.1).
+def inclusion_path(indices: Sequence[int], size: int, subtree: Subtree) -> Iterator[bytes]:
+    """What leads from some leaves to the root of the tree of `size` leaves: of one leaf its audit path (RFC 9162, 2.1.3.1).
 
-    Raises ValueError if the tree has no such leaf.
+    Of several it is the roots of all largest subtrees without any of them, each once: that of a left side behind what the
+    right side needs, that of a right side behind what the left one needs. `indices` rise. Computed one by one, as they are
+    asked for. Raises ValueError if the tree has no such leaves.
     """
-    if not 0 <= index < size:
-        raise ValueError(f"a tree of {size} leaves has no leaf {index}")
-    path = []
-    first = 0
-    while size > 1:
-        left = split(size)
-        if index < left:
-            path.append(subtree(first + left, size - left))
-            size = left
-        else:
-            path.append(subtree(first, left))
-            first, index, size = first + left, index - left, size - left
-    path.reverse()
-    return path
+    if not indices or indices[0] < 0 or indices[-1] >= size:
+        raise ValueError(f"a tree of {size} leaves has no leaf {[*indices[:1], *indices[-1:]]}")
+    return _path_below(indices, 0, size, subtree)
 
 
-def root_from_path(index: int, size: int, leaf: bytes, path: Sequence[bytes]) -> bytes | None:
-    """The root that the path leads to; None if its length does not fit (RFC 9162, 2.1.3.2)."""
-    if not 0 <= index < size:
+def _path_below(indices: Sequence[int], first: int, size: int, subtree: Subtree) -> Iterator[bytes]:
+    if size == 1:
+        return
+    left = split(size)
+    on_left = bisect_left(indices, first + left)
+    if on_left:
+        yield from _path_below(indices[:on_left], first, left, subtree)
+    if on_left < len(indices):
+        yield from _path_below(indices[on_left:], first + left, size - left, subtree)
+    if on_left == 0:
+        yield subtree(first, left)
+    elif on_left == len(indices):
+        yield subtree(first + left, size - left)
+
+
+def root_from_path(leaves: Mapping[int, bytes], size: int, path: Sequence[bytes]) -> bytes | None:
+    """The root that a path leads to from `leaves`, by index; None if its length does not fit (of one leaf: RFC 9162, 2.1.3.2)."""
+    indices = sorted(leaves)
+    if not indices or indices[0] < 0 or indices[-1] >= size:
         return None
-    node, last = index, size - 1
-    root = leaf
-    for sibling in path:
-        if last == 0:
-            return None
-        if node & 1 or node == last:
-            root = node_hash(sibling, root)
-            while not node & 1 and node:
-                node >>= 1
-                last >>= 1
-        else:
-            root = node_hash(root, sibling)
-        node >>= 1
-        last >>= 1
-    return root if last == 0 else None
+    siblings = iter(path)
+    try:
+        root = _root_below(leaves, indices, 0, size, siblings)
+    except StopIteration:
+        return None
+    return root if next(siblings, None) is None else None
+
+
+def _root_below(
+    leaves: Mapping[int, bytes], indices: Sequence[int], first: int, size: int, siblings: Iterator[bytes]
+) -> bytes:
+    """Raises StopIteration if there are too few siblings."""
+    if size == 1:
+        return leaves[first]
+    half = split(size)
+    on_left = bisect_left(indices, first + half)
+    left = right = None
+    if on_left:
+        left = _root_below(leaves, indices[:on_left], first, half, siblings)
+    if on_left < len(indices):
+        right = _root_below(leaves, indices[on_left:], first + half, size - half, siblings)
+    return node_hash(next(siblings) if left is None else left, next(siblings) if right is None else right)

@@ -29,6 +29,7 @@ from lighthousefs.tables.schema import (
 )
 from lighthousefs.tables.state import TYPE_CODES
 
+_CHANGES = (TYPE_CODES["written"], TYPE_CODES["truncated"])
 _VERSION_CLOSED = TYPE_CODES["version-closed"]
 SLICE_ROWS = 4096
 """Rows of a listing that are read in one go: some ms."""
@@ -185,6 +186,19 @@ class Moment:
     def pieces(self, inode: Inode, offset: int, length: int) -> list[Piece]:
         """Where the bytes [offset, offset + length) of the file come from; holes are left out."""
         return contents.pieces(self.kv, inode, offset, min(length, inode.size - offset), self.seq)
+
+    def changes(self, ino: int, after: int, rows_max: int) -> tuple[list[int], int]:
+        """Events behind `after` that wrote or cut the file, in order, and up to which event they are told, this moment's at
+        the end. At most `rows_max` rows are read."""
+        prefix, found = ino_key(ino), []
+        for rows, (key, note) in enumerate(self.kv.scan(Table.BY_INODE, ino_seq_key(ino, after + 1)), 1):
+            if not key.startswith(prefix) or (seq := int(INO_SEQ_KEY.unpack(key)[2])) > self.seq:
+                break
+            if note[0] in _CHANGES:
+                found.append(seq)
+            if rows == rows_max:
+                return found, seq
+        return found, self.seq
 
     def path(self, ino: int) -> bytes | None:
         """A path of the inode from the project's root, without a leading slash; None if it is not there."""
