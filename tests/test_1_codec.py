@@ -56,6 +56,10 @@ SAMPLES: dict[str, e.Event] = {
     "mounted": sample(e.Mounted(b"/srv/project\xff", "0.1.0", "lighthouse")),
     "unmounted": sample(e.Unmounted("stopped")),
     "recovered": sample(e.Recovered(17, 512, 2, 67_108_000, "the file ends inside it")),
+    "damage-found": sample(
+        e.DamageFound(3, b"src/\xff", 425, 424, "journal/0-00000001.seg", 70_000, "it has a bit too many", "scrub")
+    ),
+    "repaired": sample(e.Repaired(TIME, 3, "damaged/index-20251124T042232Z", 17, "journal/0-00000001.seg at offset 9")),
     "correlation-begun": sample(e.CorrelationBegun(5, "import-5", "import", b"/home/keeper/lamp\xff")),
 }
 
@@ -164,6 +168,16 @@ GOLDEN: dict[tuple[str, int], str] = {
     ("correlation-begun", 1): (
         "dc0012b1636f7272656c6174696f6e2d626567756e01c410019ab4f09c707e1a8f3a5c6d7e8f901201cd1267cf187ad69806"
         "6ab5010002030000c0cd03e864cdd43100c29405a8696d706f72742d35a6696d706f7274c4122f686f6d652f6b65657065722f6c616d70ff"
+    ),
+    ("damage-found", 1): (
+        "dc0012ac64616d6167652d666f756e6401c410019ab4f09c707e1a8f3a5c6d7e8f901201cd1267cf187ad698066ab5010002"
+        "030000c0cd03e864cdd43100c29803c4057372632fffcd01a9cd01a8b66a6f75726e616c2f302d30303030303030312e7365"
+        "67ce00011170b569742068617320612062697420746f6f206d616e79a57363727562"
+    ),
+    ("repaired", 1): (
+        "dc0012a8726570616972656401c410019ab4f09c707e1a8f3a5c6d7e8f901201cd1267cf187ad698066ab5010002030000c0"
+        "cd03e864cdd43100c295cf187ad698066ab50103be64616d616765642f696e6465782d323032353131323454303432323332"
+        "5a11d9226a6f75726e616c2f302d30303030303030312e736567206174206f66667365742039"
     ),
     ("recovered", 1): (
         "dc0012a97265636f766572656401c410019ab4f09c707e1a8f3a5c6d7e8f901201cd1267cf187ad698066ab5010002030000"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commandline import done, rows, run
 from difference import refused_with
 from mounting import Mounted
 from users import User, as_user
@@ -89,8 +90,44 @@ def test_damage_that_a_read_meets_is_told_with_file_place_and_path(reachable: Pa
             assert segment.name in text
             assert "folder" not in text
         # Once more is not news.
+        (row,) = found_events(mounted)
+        assert (row["path"], row["version"], row["wrote"], row["by"]) == ("folder/file", closed, closed - 1, "read")
+        assert (row["place"], row["offset"], row["what"]) == (alert["file"], alert["offset"], alert["message"])
         refused_with(errno.EIO, file.read_bytes)
         assert alerts(mounted) == [alert]
+        mounted.unmount()
+        mounted.mount()
+        refused_with(errno.EIO, file.read_bytes)
+        assert found_events(mounted) == [row]
+        # For root and the daemon's user, as all housekeeping.
+        line = next(
+            line for line in done("log", mounted.mount_point).splitlines() if line.startswith(f"@{row['seq']} ")
+        )
+        assert f"version @{closed}: {alert['file']} at offset {alert['offset']}, found by a read" in line
+        hidden = as_user(OTHER, lambda: run("show", mounted.mount_point, str(row["seq"])))
+        assert (hidden.returncode, "no event" in hidden.stderr) == (1, True), hidden
+        assert (json.loads(done("show", mounted.mount_point, str(row["seq"]), "--json"))) == row
+        assert row in [json.loads(line) for line in (mounted.mount_point / "events/newest").read_text().splitlines()]
+
+
+def found_events(mounted: Mounted) -> list[dict[str, Any]]:
+    return rows("log", mounted.mount_point, "--type", "damage-found", "--raw")
+
+
+def test_a_mount_that_takes_no_changes_notes_no_damage_in_the_log(reachable: Path) -> None:
+    with with_settings(reachable, NEVER) as mounted:
+        (mounted.current / "file").write_bytes(CONTENTS)
+        mounted.unmount()
+        flip(mounted, CONTENTS, 5000)
+    reading = Mounted(reachable, options=["--read-only", "--config", str(reachable / "config.toml")])
+    with reading:
+        refused_with(errno.EIO, (reading.current / "file").read_bytes)
+        assert [alert["alert"] for alert in alerts(reading)] == ["no-changes", "damage"]
+        assert found_events(reading) == []
+        newest = reading.newest()
+    # Nor does a command that reads the store by itself.
+    assert run("export", reading.store, reachable / "out").returncode == 1
+    assert rows("log", reading.store, "-n1", "--raw", "--all")[0]["seq"] == newest
 
 
 @pytest.mark.parametrize("settings", [FAST, "[scrub]\nmib_per_second = 4096.0\n"], ids=["again and again", "one round"])
@@ -109,6 +146,8 @@ def test_a_flip_that_nobody_would_meet_is_found(reachable: Path, settings: str) 
         (alert,) = alerts(mounted)
         assert (alert["path"], alert["version"], alert["found_by"]) == ("file", closed, "scrub")
         assert alert["file"] == f"journal/{segment.name}"
+        (row,) = found_events(mounted)
+        assert (row["path"], row["version"], row["by"]) == ("file", closed, "scrub")
         refused_with(errno.EIO, (mounted.at(closed) / "file").read_bytes)
 
 

@@ -28,10 +28,13 @@ from damage import (
 from difference import refused_with
 from model_driver import Driver, copy_as_it_lies, random_ops
 from mounting import Mounted
+from projects import Project
 
+from lighthousefs.domain.events import Repaired
 from lighthousefs.engine.opening import KNOWN
 from lighthousefs.errors import InUse
 from lighthousefs.integrity.repair import Step, repair
+from lighthousefs.log.eventlog import Logged
 from lighthousefs.storage.store import Store
 from lighthousefs.tables.schema import DERIVED, Table
 
@@ -317,3 +320,45 @@ def test_whatever_flips_a_second_repair_changes_nothing(plain: Path, tmp_path: P
         if not again:
             assert verified(store, deep=True) == []
         shutil.rmtree(store)
+
+
+# What the log says of it
+
+
+def test_the_log_tells_once_of_an_index_that_was_made_again(plain: Path, tmp_path: Path) -> None:
+    flip_row(plain, Table.INODES)
+    (would,) = steps(plain, dry_run=True)
+    (did,) = steps(plain)
+    kept_in = str(Path(did.facts["kept_in"]).relative_to(plain))
+    assert assert_told_once(plain, tmp_path / "killed")[1:] == (would.facts["faults"], kept_in, 0, "")
+    assert "repaired   the index made again for" in done("log", plain)
+
+
+def test_the_log_tells_once_of_a_tail_that_was_cut_off(tmp_path: Path) -> None:
+    store, _newest = torn_store(tmp_path)
+    (did,) = steps(store)
+    assert assert_told_once(store, tmp_path / "killed")[1:] == (0, "", len(TORN), did.facts["place"])
+    assert f"{len(TORN)} torn bytes cut off" in done("log", store, "--type", "repaired")
+
+
+def assert_told_once(store: Path, killed: Path) -> Repaired:
+    """By the opening that follows, and no more by any later one."""
+    after = bytes_of(store)
+    assert steps(store) == []
+    assert bytes_of(store) == after
+    with project_in(store) as project:
+        # The index is not committed: it has the note still, and the journal the event already.
+        copy_as_it_lies(store, killed)
+        (told,) = repairs(project)
+    assert told.event.agent == 0
+    for later in (killed, store, store):
+        with project_in(later) as project:
+            assert repairs(project) == [told]
+        assert verified(later, deep=True) == []
+    assert isinstance(told.event.fields, Repaired)
+    return told.event.fields
+
+
+def repairs(project: Project) -> list[Logged]:
+    events = project.engine.log.events(1, project.engine.last_seq)
+    return [logged for logged in events if logged.event.type == "repaired"]

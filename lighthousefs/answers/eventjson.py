@@ -27,7 +27,7 @@ Row: TypeAlias = dict[str, Any]
 
 _UUIDS = ("id", "causation")
 _HEX = ("digest", "store_id", "writer_id")
-_TIMES = ("time", "atime", "mtime")
+_TIMES = ("time", "atime", "mtime", "ended")
 _HEADER = tuple(name for name in Event._fields if name != "fields")
 _IN_HEADER = frozenset(_HEADER)
 _MADE = ("file-created", "directory-created", "symlink-created", "node-created")

@@ -78,6 +78,11 @@ def in_words(row: dict[str, Any]) -> Words:
                 "",
                 f"{counted(row['replayed'], 'event')} applied again, {counted(row['torn'], 'torn byte')} cut off",
             )
+        case "damage-found":
+            of = f"version @{row['version']}" if row["version"] else f"event @{row['wrote']}"
+            return Words("damage", path, f"{of}: {row['place']} at offset {row['offset']}, found by a {row['by']}")
+        case "repaired":
+            return Words("repaired", "", _repair(row))
         case _:
             return Words(_PLAIN_WORDS.get(kind, kind), path)
 
@@ -116,6 +121,11 @@ def _version(row: dict[str, Any], path: str) -> Words:
     if row["how"] == "recovery":
         detail += " (its writer was cut off by a crash)"
     return Words(what, path, detail.strip())
+
+
+def _repair(row: dict[str, Any]) -> str:
+    made = [f"the index made again for {counted(row['faults'], 'fault')}"] if row["faults"] else []
+    return ", ".join(made + ([f"{counted(row['torn'], 'torn byte')} cut off"] if row["torn"] else []))
 
 
 def _renamed(row: dict[str, Any], path: str) -> Words:

@@ -30,8 +30,9 @@ from lighthousefs.control.server import questions
 from lighthousefs.control.server import serve as serve_control
 from lighthousefs.daemon.durability import Durability
 from lighthousefs.daemon.scrub import Scrub
-from lighthousefs.domain.events import Mounted, Unmounted
+from lighthousefs.domain.events import DamageFound, Mounted, Unmounted
 from lighthousefs.domain.permission import PastRule
+from lighthousefs.engine.damages import Damage
 from lighthousefs.engine.opening import KNOWN, OpenStore, open_store
 from lighthousefs.errors import LighthouseError, StorageError
 from lighthousefs.fuse import session
@@ -112,6 +113,8 @@ class _Daemon:
             opened.store, options.mount_point, control_socket, options.config, options.config_file, runtime.log_file()
         )
         self._past_rule = PastRule(options.config.past, os.geteuid(), options.config.auditors)
+
+        self._engine.damages.on_found = self._tell_of_damage
 
     def run(self, ready: Callable[[dict[str, Any]], None], stopping: Callable[[], None]) -> None:
         self._mount()
@@ -249,10 +252,17 @@ class _Daemon:
                 _log.error("what was open could not be closed: %s", error)
         self._tell(Unmounted(self._reason))
 
-    def _tell(self, fields: Mounted | Unmounted) -> None:
-        if self._engine.refusal is not None:
+    def _tell_of_damage(self, damage: Damage) -> None:
+        by: Literal["read", "scrub"] = "scrub" if damage.by == "scrub" else "read"
+        found = DamageFound(
+            damage.ino, damage.path, damage.version, damage.event, damage.place, damage.offset, damage.what, by
+        )
+        self._tell(found)
+
+    def _tell(self, fields: Mounted | Unmounted | DamageFound) -> None:
+        if self._engine.trouble is not None:
             return
         try:
             self._engine.announce(fields)
-        except StorageError as error:
+        except LighthouseError as error:
             _log.error("%s could not be logged: %s", type(fields).__name__, error)

@@ -322,4 +322,6 @@ _EFFECTS: dict[str, Callable[[State, int, Any], None]] = {
     "unmounted": _nothing,
     "recovered": _nothing,
     "correlation-begun": _correlation_begun,
+    "damage-found": _nothing,
+    "repaired": _nothing,
 }

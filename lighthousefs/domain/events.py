@@ -280,6 +280,32 @@ class Recovered(NamedTuple):
     reason: str
 
 
+class DamageFound(NamedTuple):
+    """Stored bytes are not those that event `wrote` gave to file `inode`, at `path` when it was found, in the version that
+    ends with event `version` (0: it is not closed). They begin at `offset` of `place`, a file of the store."""
+
+    inode: InoField
+    path: bytes
+    version: SeqField
+    wrote: SeqField
+    place: str
+    offset: Number
+    what: str
+    by: Literal["read", "scrub"]
+
+
+class Repaired(NamedTuple):
+    """`repair` has changed the store at `ended` (wall clock), and this is the first opening since. It made the index again
+    because of so many `faults` and kept the old one in `kept_in` (0, "": it did not); it cut off and kept `torn` bytes of
+    unfinished records behind the log, those at `place`."""
+
+    ended: Nanoseconds
+    faults: Number
+    kept_in: str
+    torn: Number
+    place: str
+
+
 class EventType(NamedTuple):
     """A declared type: how it is spelled, its newest schema, and the record of its fields."""
 
@@ -313,6 +339,8 @@ _DECLARED: tuple[tuple[str, int, type[Any]], ...] = (
     ("unmounted", 1, Unmounted),
     ("recovered", 1, Recovered),
     ("correlation-begun", 1, CorrelationBegun),
+    ("damage-found", 1, DamageFound),
+    ("repaired", 1, Repaired),
 )
 EVENT_TYPES: dict[str, EventType] = {name: EventType(name, schema, record) for name, schema, record in _DECLARED}
 TYPE_OF_RECORD: dict[type[Any], EventType] = {kind.record: kind for kind in EVENT_TYPES.values()}

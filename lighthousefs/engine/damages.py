@@ -23,7 +23,8 @@ DAMAGES_MAX = 1000
 
 class Damage(NamedTuple):
     """Bytes that are not those which `payload` had. `path` is where its file is, or last was; `version` the end of the version
-    that wrote them, 0 for one that is not closed. `since` is the log time (ns) at which it was found, `by` who found it."""
+    that wrote them, 0 for one that is not closed. `since` is the log time (ns) at which it was found, `by` who found it. `ino`
+    is the file's, 0 for what an older LighthouseFS found."""
 
     payload: int
     path: bytes
@@ -33,6 +34,7 @@ class Damage(NamedTuple):
     what: str
     by: str
     since: int
+    ino: int = 0
 
     @property
     def event(self) -> int:
@@ -52,12 +54,17 @@ def scrubbed(kv: Kv) -> Scrubbed:
     return Scrubbed(0, 0) if value is None else Scrubbed(*msgpack.unpackb(value))
 
 
+def _nobody_asks(_damage: Damage) -> None:
+    """Only a daemon has the log tell of it: a command that reads a store leaves it as it is."""
+
+
 class Damages:
-    """Those of one index; `remember` puts a note into it."""
+    """Those of one index; `remember` puts a note into it. `on_found` is told of each that is new."""
 
     def __init__(self, kv: Kv, remember: Callable[[bytes, bytes], None]) -> None:
         self._kv = kv
         self._remember = remember
+        self.on_found: Callable[[Damage], None] = _nobody_asks
         value = kv.get(Table.META, _KEY)
         rows = [] if value is None else msgpack.unpackb(value, use_list=False)
         self._found = {row[0]: Damage(*row) for row in rows}
@@ -80,10 +87,11 @@ class Damages:
         """
         if error.payload in self._found or len(self._found) >= DAMAGES_MAX:
             return False
-        path, version = self._whose(error.payload, newest)
-        damage = Damage(error.payload, path, version, error.file, error.offset, error.what, by, time)
+        ino, path, version = self._whose(error.payload, newest)
+        damage = Damage(error.payload, path, version, error.file, error.offset, error.what, by, time, ino)
         self._found[error.payload] = damage
         self._keep()
+        self.on_found(damage)
         return True
 
     def forget(self, payload: int) -> None:
@@ -94,11 +102,11 @@ class Damages:
     def _keep(self) -> None:
         self._remember(_KEY, msgpack.packb(list(self._found.values())))
 
-    def _whose(self, payload: int, newest: int) -> tuple[bytes, int]:
+    def _whose(self, payload: int, newest: int) -> tuple[int, bytes, int]:
         seq = payload_seq(payload)
         ino: int = decode(event_row(self._kv, seq)[TIME.size :]).fields.ino
         path = Moment(self._kv, newest).path(ino) or Moment(self._kv, seq).path(ino) or b""
         closed = self._kv.ceiling(Table.VERSIONS, ino_seq_key(ino, seq))
         if closed is None or not closed[0].startswith(ino_key(ino)):
-            return path, 0
-        return path, INO_SEQ_KEY.unpack(closed[0])[2]
+            return ino, path, 0
+        return ino, path, INO_SEQ_KEY.unpack(closed[0])[2]

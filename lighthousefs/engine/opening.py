@@ -16,6 +16,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgpack
+
 from lighthousefs import limits
 from lighthousefs.domain.commands import SYSTEM, Announce, CloseVersion, Command, ReleaseInode
 from lighthousefs.domain.events import (
@@ -23,6 +25,7 @@ from lighthousefs.domain.events import (
     AgentRegistered,
     InodesReserved,
     Recovered,
+    Repaired,
     SessionStarted,
     StoreCreated,
     WriterJoined,
@@ -43,10 +46,11 @@ from lighthousefs.storage.scan import Scan, TornTail, cut
 from lighthousefs.storage.store import Known, Lock, Store
 from lighthousefs.tables.rows import SEQ
 from lighthousefs.tables.schema import INDEX_LAYOUT, INO_KEY, OPEN_WRITE_KEY, Table
-from lighthousefs.tables.state import TableState
+from lighthousefs.tables.state import TYPE_CODES, TableState
 
 _log = logging.getLogger(__name__)
 _PLAIN = 0
+_REPAIRED_KEY = b"repaired"
 _NOT_WHAT_WAS_WRITTEN = (
     IndexDamaged,
     struct.error,
@@ -279,6 +283,7 @@ def _recover_behind(
         if engine.last_seq and writer not in writers.values():
             engine.announce(WriterJoined(writer, store.contents.writer_id, socket.gethostname()))
         _finish(engine, replayed, verdict if isinstance(verdict, TornTail) else None)
+        _tell_of_repair(engine)
     return engine, note
 
 
@@ -304,6 +309,28 @@ def _finish(engine: Engine, replayed: int, torn: TornTail | None) -> None:
         engine.submit(CloseVersion(ino, first, written, "recovery"), author)
     for ino in held:
         engine.submit(ReleaseInode(ino), SYSTEM._replace(causation=recovered.event.id))
+
+
+def note_repair(index: Path, repaired: Repaired) -> None:
+    """Leave in a whole index, which nobody has open, what the next opening for changes is to tell of. Raises StorageError."""
+    environment = Environment(index, TABLE_NAMES)
+    try:
+        environment.put(Table.META, _REPAIRED_KEY, msgpack.packb(repaired))
+        environment.commit()
+    finally:
+        environment.close()
+
+
+def _tell_of_repair(engine: Engine) -> None:
+    note = engine.remembered(_REPAIRED_KEY)
+    if note is None or not engine.last_seq:
+        return
+    repaired = Repaired(*msgpack.unpackb(note))
+    # A crash before the index was committed leaves the note, though the journal has the event.
+    told = next(engine.state.by_type.seqs_down(TYPE_CODES["repaired"], engine.last_seq + 1), None)
+    if told is None or engine.log.require(told).event.fields != repaired:
+        engine.announce(repaired)
+    engine.environment.delete(Table.META, _REPAIRED_KEY)
 
 
 def _read_only_reason(damage: Damaged | None) -> str:

@@ -2,7 +2,8 @@
 
 The index is made again if it is missing or damaged, and the journal whole; the old one is kept in `damaged/`. A tail that a crash
 left is cut off and kept in `torn/`, if it is proven to be one: unlike a mount, this does not take a copy's original for a proof.
-A journal that is damaged itself is left as it is: only a backup knows what it said.
+A journal that is damaged itself is left as it is: only a backup knows what it said. What was changed is noted in the index,
+and the log tells of it from the next opening on.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from lighthousefs.engine.opening import KNOWN, TABLE_NAMES
+from lighthousefs.domain.events import Repaired
+from lighthousefs.engine.opening import KNOWN, TABLE_NAMES, note_repair
 from lighthousefs.engine.rebuild import rebuild_index
 from lighthousefs.errors import Damaged, StorageError
 from lighthousefs.integrity.apart import Finding, Seen, run_apart
@@ -72,6 +74,15 @@ class _Repair:
         self._began = began
 
     def run(self) -> Iterator[Step]:
+        done = Repaired(time.time_ns(), 0, "", 0, "")
+        for step in self._steps():
+            if step.kind == "mend" and not self._dry_run:
+                done = done._replace(**_told(self._store, step.facts))
+                if is_of_this_version(self._store):
+                    note_repair(self._store.index, done)
+            yield step
+
+    def _steps(self) -> Iterator[Step]:
         found = list(look_at(self._place, deep=True, seen=Seen(), began=self._began))
         journal = [finding for finding in found if finding.part == "journal"]
         index = [finding for finding in found if finding.part not in _OF_JOURNAL]
@@ -180,6 +191,14 @@ class _Repair:
             what = "what these records said is in the index alone, which cannot be made again if it is lost"
             way = "restore a backup, or copy the store as it is and go on: what is read is still checked"
         yield Step("lost", f"{what}: {way}", {"lost": "index" if index else "redundancy"})
+
+
+def _told(store: Store, facts: dict[str, Any]) -> dict[str, Any]:
+    """What the event `repaired` says of a step."""
+    if facts["mended"] == "index":
+        kept_in = "" if facts["kept_in"] is None else os.fspath(Path(facts["kept_in"]).relative_to(store.path))
+        return {"faults": facts["faults"], "kept_in": kept_in}
+    return {"torn": facts["bytes"], "place": facts["place"]}
 
 
 def _make_folder(folder: Path) -> None:
