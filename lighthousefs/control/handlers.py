@@ -117,19 +117,6 @@ def make_handlers(
     `refused` gives the refusals behind one.
     """
 
-    def log(arguments: dict[str, Any], asker: Asker) -> Answer:
-        require_past(asker)
-        given = checked(_LogArguments, arguments)
-        return history.log(engine, asker, noise, **given.model_dump())
-
-    def show(arguments: dict[str, Any], asker: Asker) -> Answer:
-        require_past(asker)
-        yield history.show(engine, checked(_ShowArguments, arguments).seq, asker)
-
-    def proof(arguments: dict[str, Any], asker: Asker) -> Answer:
-        require_past(asker)
-        return proofs.proof(engine, asker, **checked(_ProofArguments, arguments).model_dump())
-
     def status(arguments: dict[str, Any], _asker: Asker) -> Answer:
         checked(_NoArguments, arguments)
         yield health(engine, served_by)
@@ -166,16 +153,35 @@ def make_handlers(
         "caches": Handler(kept, first=engine.sync),
         "config": Handler(config),
         "costs": Handler(costs),
-        "log": Handler(log),
         "position": Handler(journal_end),
-        "proof": Handler(proof),
         "refusals": Handler(refusals),
-        "show": Handler(show),
         "status": Handler(status),
         "sync": Handler(synced, first=engine.sync),
+        **_event_handlers(engine, require_past, noise),
         **past_handlers(engine, require_past),
         **_project_handlers(engine, require_past, settle),
     }
+
+
+def _event_handlers(
+    engine: Engine, require_past: Callable[[Asker], None], noise: Noise | None
+) -> dict[str, Handler | Change]:
+    """What happened, as far as the asker may see it; `require_past` and `noise` as for `make_handlers`."""
+
+    def log(arguments: dict[str, Any], asker: Asker) -> Answer:
+        require_past(asker)
+        given = checked(_LogArguments, arguments)
+        return history.log(engine, asker, noise, **given.model_dump())
+
+    def show(arguments: dict[str, Any], asker: Asker) -> Answer:
+        require_past(asker)
+        yield history.show(engine, checked(_ShowArguments, arguments).seq, asker)
+
+    def proof(arguments: dict[str, Any], asker: Asker) -> Answer:
+        require_past(asker)
+        return proofs.proof(engine, asker, **checked(_ProofArguments, arguments).model_dump())
+
+    return {"log": Handler(log), "proof": Handler(proof), "show": Handler(show)}
 
 
 def _project_handlers(
