@@ -91,7 +91,7 @@ def test_damage_that_a_read_meets_is_told_with_file_place_and_path(reachable: Pa
             assert "folder" not in text
         # Once more is not news.
         (row,) = found_events(mounted)
-        assert (row["path"], row["version"], row["wrote"], row["by"]) == ("folder/file", closed, closed - 1, "read")
+        assert (row["file"], row["version"], row["wrote"], row["by"]) == ("folder/file", closed, closed - 1, "read")
         assert (row["place"], row["offset"], row["what"]) == (alert["file"], alert["offset"], alert["message"])
         refused_with(errno.EIO, file.read_bytes)
         assert alerts(mounted) == [alert]
@@ -103,6 +103,8 @@ def test_damage_that_a_read_meets_is_told_with_file_place_and_path(reachable: Pa
         line = next(
             line for line in done("log", mounted.mount_point).splitlines() if line.startswith(f"@{row['seq']} ")
         )
+        assert "damage" in line
+        assert "folder/file" in line
         assert f"version @{closed}: {alert['file']} at offset {alert['offset']}, found by a read" in line
         hidden = as_user(OTHER, lambda: run("show", mounted.mount_point, str(row["seq"])))
         assert (hidden.returncode, "no event" in hidden.stderr) == (1, True), hidden
@@ -147,7 +149,7 @@ def test_a_flip_that_nobody_would_meet_is_found(reachable: Path, settings: str) 
         assert (alert["path"], alert["version"], alert["found_by"]) == ("file", closed, "scrub")
         assert alert["file"] == f"journal/{segment.name}"
         (row,) = found_events(mounted)
-        assert (row["path"], row["version"], row["by"]) == ("file", closed, "scrub")
+        assert (row["file"], row["version"], row["by"]) == ("file", closed, "scrub")
         refused_with(errno.EIO, (mounted.at(closed) / "file").read_bytes)
 
 

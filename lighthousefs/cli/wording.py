@@ -80,7 +80,9 @@ def in_words(row: dict[str, Any]) -> Words:
             )
         case "damage-found":
             of = f"version @{row['version']}" if row["version"] else f"event @{row['wrote']}"
-            return Words("damage", path, f"{of}: {row['place']} at offset {row['offset']}, found by a {row['by']}")
+            return Words(
+                "damage", row["file"], f"{of}: {row['place']} at offset {row['offset']}, found by a {row['by']}"
+            )
         case "repaired":
             return Words("repaired", "", _repair(row))
         case _:

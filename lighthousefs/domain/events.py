@@ -281,11 +281,12 @@ class Recovered(NamedTuple):
 
 
 class DamageFound(NamedTuple):
-    """Stored bytes are not those that event `wrote` gave to file `inode`, at `path` when it was found, in the version that
-    ends with event `version` (0: it is not closed). They begin at `offset` of `place`, a file of the store."""
+    """Stored bytes are not those that event `wrote` gave to inode `inode`, which `file` was the path of when it was
+    found, in the version that ends with event `version` (0: it is not closed). They begin at `offset` of
+    `place` in the store."""
 
     inode: InoField
-    path: bytes
+    file: bytes
     version: SeqField
     wrote: SeqField
     place: str
