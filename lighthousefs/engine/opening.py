@@ -282,7 +282,10 @@ def _recover_behind(
     )
     engine.note_replayed(replayed)
     if not read_only:
-        if engine.last_seq and writer not in writers.values():
+        if engine.last_seq == 0:
+            # A kill in the making of the store left nothing that could be told of: it begins anew.
+            return engine, note
+        if writer not in writers.values():
             engine.announce(WriterJoined(writer, store.contents.writer_id, socket.gethostname()))
         try:
             _finish(engine, replayed, verdict if isinstance(verdict, TornTail) else None)
