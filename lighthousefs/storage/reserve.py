@@ -41,6 +41,7 @@ class Reserve:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._path = folder / RESERVE_NAME
+        self._made = False
 
     def disk(self) -> Disk | None:
         """None if the disk does not tell."""
@@ -65,7 +66,10 @@ class Reserve:
         return held > self.held
 
     def fill(self) -> bool:
-        """Keep room aside, if the disk has twice as much; whether it is kept."""
+        """Keep room aside, if the disk has twice as much; whether it is kept. A file that somebody removed stays so: it
+        may have been the whole store."""
+        if self._made and not self._path.exists():
+            return True
         disk = self.disk()
         if disk is None:
             return False
@@ -76,7 +80,9 @@ class Reserve:
         if disk.free + held < 2 * wanted:
             return False
         try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            made = 0 if self._made else os.O_CREAT
+            descriptor = os.open(self._path, os.O_RDWR | made | os.O_CLOEXEC, 0o600)
+            self._made = True
             try:
                 os.posix_fallocate(descriptor, 0, wanted)
             finally:
