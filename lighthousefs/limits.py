@@ -53,6 +53,14 @@ SCRUB_MIB_PER_SECOND, SCRUB_MIB_PER_SECOND_MOST = 4.0, 4096.0
 SCRUB_DAYS, SCRUB_DAYS_MOST = 7.0, 365.0
 """How fast and how often all that is stored is read again, as `scrub` of the settings says."""
 
+RESERVE_BYTES, RESERVE_PART = 16 << 20, 8
+"""Kept aside on each disk of an open store, at most this part of the disk: for removing when it is full. An event takes
+about 1 KiB of journal and index, so that some ten thousand names can be removed."""
+INDEX_ROOM_BYTES = 64 << 20
+"""With less room than this the index is committed after fewer events, so that a commit fits into the reserve."""
+DISK_WARNING_BYTES, DISK_WARNING_PART = 1 << 30, 5
+"""Fewer free bytes than these, or than this part of the disk where that is less, are told as an alert."""
+
 TIME_MIN_NS = -(1 << 63)
 TIME_MAX_NS = (1 << 63) - 1
 
@@ -64,3 +72,6 @@ assert SYNC_SECONDS_LEAST <= SYNC_SECONDS <= SYNC_SECONDS_MOST
 assert QUESTIONS_OF_ONE_MAX < QUESTIONS_OF_OTHERS_MAX < QUESTIONS_MAX, "nobody alone keeps the others out"
 assert 3 <= QUESTIONS_MAX_LEAST <= QUESTIONS_MAX <= QUESTIONS_MAX_MOST, "three different numbers from 1 fit in"
 assert QUESTIONS_MAX_MOST <= 1024 // 2, "half of the descriptors that a process has where nobody says otherwise"
+assert DISK_WARNING_PART < RESERVE_PART, "a disk is told to be nearly full before its reserve is all there is"
+assert RESERVE_BYTES < INDEX_ROOM_BYTES < DISK_WARNING_BYTES, "warned, then careful, then only removing"
+assert INDEX_ROOM_BYTES >= SEGMENT_BYTES, "what the journal takes in advance does not take an index unawares"

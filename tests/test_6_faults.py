@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import faulty
@@ -262,6 +263,10 @@ def _assert_read_only(mounted: Faulty, why: str) -> None:
     facts = mounted.health()
     assert facts["read_only"] is True
     assert why in facts["refused_because"]
+    (alert,) = json.loads((mounted.mount_point / "status" / "alerts.json").read_text())
+    assert alert["alert"] == "no-changes"
+    assert why in alert["message"]
+    assert "mount again" in alert["to_do"]
     attempts: list[Callable[[], object]] = [
         lambda: (mounted.current / "later").touch(),
         lambda: (mounted.current / "later").mkdir(),
@@ -291,6 +296,42 @@ def test_a_failed_sync_is_told_to_its_caller_and_makes_the_store_read_only(tmp_p
         assert contents(mounted.current) == before
         mounted.unmount()
     assert_sound(mounted.store)
+
+
+def test_a_failed_sync_is_told_to_all_who_wait_for_it(tmp_path: Path) -> None:
+    with Faulty(tmp_path, "disk") as mounted:
+        (mounted.current / "before").mkdir()
+        (mounted.current / "before" / "b").write_bytes(b"perhaps")
+        descriptors = [os.open(mounted.current / "before" / "b", os.O_WRONLY) for _ in range(4)]
+        mounted.set_off("fdatasync")
+        with ThreadPoolExecutor(4) as together:
+            told = list(together.map(lambda descriptor: errno_of(lambda: os.fsync(descriptor)), descriptors))
+        assert told == [errno.EIO] * 4
+        for descriptor in descriptors:
+            os.close(descriptor)
+        _assert_read_only(mounted, "journal")
+
+
+def test_a_failed_sync_of_an_o_sync_write_or_of_nobodys_makes_the_store_read_only(tmp_path: Path) -> None:
+    for asked in (True, False):
+        folder = tmp_path / f"{asked}"
+        folder.mkdir()
+        with Faulty(folder, "disk") as mounted:
+            (mounted.current / "before").mkdir()
+            (mounted.current / "before" / "b").write_bytes(b"kept")
+            mounted.set_off("fdatasync")
+            descriptor = os.open(mounted.current / "file", os.O_WRONLY | os.O_CREAT | (os.O_SYNC if asked else 0))
+            # Without being asked the daemon syncs after a second, before it commits the index.
+            assert errno_of(lambda: os.write(descriptor, b"perhaps")) == (errno.EIO if asked else 0)  # noqa: B023
+            assert mounted.was_set_off("fdatasync")
+            assert errno_of(lambda: os.close(descriptor)) in (0, errno.EROFS)  # noqa: B023
+            _assert_read_only(mounted, "journal")
+            mounted.kill()
+            mounted.mount()
+            assert (mounted.current / "before" / "b").read_bytes() == b"kept"
+            (mounted.current / "after").touch()
+            mounted.unmount()
+        assert_sound(mounted.store)
 
 
 @pytest.fixture

@@ -107,7 +107,7 @@ def test_a_store_that_was_removed_under_its_mount_is_on_no_disk(store: Path, mou
         text = told(mounted)
         assert "for certain" not in text
         assert "on disk     nothing: the store's files were removed" in text
-        assert "copy out what can still be read" in text
+        assert "copy out what can still be read" in text, text
         refused_with(errno.EIO, lambda: os.fsync(file))
         refused_with(errno.EROFS, lambda: os.write(file, b"after"))
         (row,) = rows("status", mounted)

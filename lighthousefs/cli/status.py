@@ -88,10 +88,10 @@ def _size(amount: int | None) -> str:
 
 
 def _health(row: dict[str, Any]) -> str:
-    if row["damage"] is not None:
-        return f"damaged: {row['damage']}"
     if row["store_removed"]:
         return f"the store was removed from {row['store']}: copy out what can still be read, then unmount"
+    if row["damage"] is not None:
+        return f"damaged: {row['damage']}"
     if row["store_gone"]:
         return f"{GONE}: move it back to {row['store']}, or unmount"
     return f"no changes: {row['refused_because']}" if row["refused_because"] else "good"

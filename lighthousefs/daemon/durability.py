@@ -73,4 +73,5 @@ class Durability:
         """
         if self._engine.dirty:
             await self.sync()
-            self._engine.commit()
+        # Without anything to commit it looks whether a disk that was full has room again.
+        self._engine.commit()

@@ -14,14 +14,14 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from random import Random
 from typing import Any, TypeAlias
 
 from lighthousefs import limits
 from lighthousefs.domain.apply import apply
-from lighthousefs.domain.codec import decode, encode
+from lighthousefs.domain.codec import encode
 from lighthousefs.domain.commands import (
     MADE_NOTHING,
     SYSTEM,
@@ -40,15 +40,16 @@ from lighthousefs.domain.decide import decide
 from lighthousefs.domain.events import TYPE_OF_RECORD, Event, InodesReserved
 from lighthousefs.domain.state import Inode
 from lighthousefs.engine.damages import Damages
-from lighthousefs.engine.identity import Identities, author_of
+from lighthousefs.engine.identity import Identities, author_of, uuid7
+from lighthousefs.engine.replaying import replay_tail
+from lighthousefs.engine.space import WAY_OUT, Space, all_give_up
 from lighthousefs.errors import BatchRefused, Damaged, DamagedContents, DiskFull, ReadOnlyStore, Refused, StorageError
-from lighthousefs.ids import payload_id
 from lighthousefs.log.clock import LogClock
-from lighthousefs.log.eventlog import Contents, EventIndex, EventLog, committed
+from lighthousefs.log.eventlog import Contents, EventLog
 from lighthousefs.log.stored import StoredContents
 from lighthousefs.storage.environment import Environment
 from lighthousefs.storage.journal import Journal
-from lighthousefs.storage.scan import Group, Scan
+from lighthousefs.storage.scan import Group
 from lighthousefs.tables.contents import pieces as contents_pieces
 from lighthousefs.tables.moment import Moment
 from lighthousefs.tables.schema import Table
@@ -63,23 +64,6 @@ _COMMIT_EVENTS_MAX = 20_000
 _CREATES = (CreateFile, CreateDirectory, CreateSymlink, CreateNode)
 Ending: TypeAlias = Callable[[Sequence[Made]], Iterator[Command]]
 """A generator function: it begins when the commands of a batch are applied, and sees the tables as they are then."""
-# Seeded by the system; ids need to be different, not unguessable.
-_random = Random()
-_UUID_VERSION_7 = 7 << 76
-_UUID_VARIANT = 2 << 62
-
-
-def uuid7(time_ns: int) -> bytes:
-    """A time-ordered id (RFC 9562, version 7): 48 bits of ms since 1970, 74 random bits."""
-    random = _random.getrandbits(74)
-    number = (
-        (time_ns // 1_000_000 & (1 << 48) - 1) << 80
-        | _UUID_VERSION_7
-        | (random >> 62 & 0xFFF) << 64
-        | _UUID_VARIANT
-        | random & (1 << 62) - 1
-    )
-    return number.to_bytes(16, "big")
 
 
 def _nobody_waits() -> None:
@@ -100,6 +84,7 @@ class Engine:
         store_id: bytes,
         clock: LogClock,
         writer: int,
+        space: Space,
         refusal: str | None = None,
         damage: Damaged | None = None,
     ) -> None:
@@ -114,6 +99,7 @@ class Engine:
         self._folder = folder
         self._store_id = store_id
         self._writer = writer
+        self.space = space
         self._dirty = 0
         self._commit_events = 2000
         self._index_full: str | None = None
@@ -137,7 +123,7 @@ class Engine:
 
         Raises Refused; DiskFull, ReadOnlyStore: nothing happened; StorageError: it may be there after a restart.
         """
-        self._require_writable()
+        self._require_writable([command])
         if self.state.next_ino >= self.state.reserved_until and type(command) in _CREATES:
             self._reserve_inodes()
         fields = decide(self.state, command)
@@ -147,7 +133,7 @@ class Engine:
         event = self._event(fields, author, self.state.writer_seq(self._writer) + 1, batch=0, last=False)
         contents = Contents(command.data, fields.digest, fields.offset) if type(command) is Write else None
         try:
-            group = self.log.journal([encode(event)], [contents])
+            group = self._journal([encode(event)], [contents], [command])
         except StorageError as error:
             self._journal_failed(error)
             raise
@@ -175,7 +161,7 @@ class Engine:
 
         Raises what `submit` raises, and Refused (E2BIG) for a batch over 32 MiB of event bytes.
         """
-        self._require_writable()
+        self._require_writable(commands)
         needed = sum(type(command) in _CREATES for command in commands)
         while needed and self.state.next_ino + needed > self.state.reserved_until and self._reserve_inodes():
             pass
@@ -191,7 +177,7 @@ class Engine:
                     raise Refused(errno.E2BIG, f"a batch of {len(encoded)} events is too large: split it")
                 if encoded:
                     reached = "journal"
-                    group = self.log.journal(encoded, contents)
+                    group = self._journal(encoded, contents, commands)
                     reached = "index"
                     self.log.index(group)
                     self.stored.keep_derived(self.state.derived)
@@ -293,7 +279,7 @@ class Engine:
     def coming_ino(self) -> int:
         """The number that the next inode will have; raises what `submit` raises."""
         if self.state.next_ino >= self.state.reserved_until:
-            self._require_writable()
+            self._require_writable([])
             self._reserve_inodes()
         return self.state.next_ino
 
@@ -309,15 +295,22 @@ class Engine:
     @property
     def trouble(self) -> str | None:
         """Why changes are refused at the moment, None if they are not."""
-        return self.refusal or self._index_full
+        return self.refusal or self._index_full or self.space.why
 
-    def _require_writable(self) -> None:
+    def _require_writable(self, commands: Sequence[Command]) -> None:
         if self.refusal is not None:
             raise ReadOnlyStore(self.refusal)
         if self._index_full is not None:
             raise DiskFull(self._index_full)
+        if self.space.why is not None and not all_give_up(commands) and not self.space.fill():
+            raise DiskFull(self.space.why)
         if self.log.last_seq >= limits.SEQ_MAX - limits.BATCH_EVENTS_MAX:
             raise Refused(errno.ENOSPC, f"all {limits.SEQ_MAX} seqs are used")
+
+    def _journal(self, encoded: list[bytes], contents: Sequence[Contents | None], commands: Sequence[Command]) -> Group:
+        """Raises what `EventLog.journal` raises; a full disk is no reason to for what a full disk needs."""
+        append = partial(self.log.journal, encoded, contents)
+        return self.space.try_twice(append) if all_give_up(commands) else append()
 
     def _journal_failed(self, error: StorageError) -> None:
         """After a failed write or sync nobody knows what reached the disk: no more changes until a restart."""
@@ -376,26 +369,37 @@ class Engine:
 
         Raises StorageError; DiskFull: nothing is lost, changes are refused until a commit succeeds.
         """
-        if self.refusal is not None or (not self._dirty and self._index_full is None):
+        if self.refusal is not None:
+            return
+        self.space.fill()
+        if not self._dirty and self._index_full is None:
             return
         self.sync()
         began = time.monotonic()
         events = self._dirty
         try:
+            self.space.try_twice(self._commit_index)
+        except DiskFull as error:
+            self._index_full = f"{error}: {WAY_OUT}"
+            raise
+        self._index_full = None
+        self._dirty = 0
+        self.space.index_is_roomy = self.environment.is_roomy
+        self._adapt(events, time.monotonic() - began)
+
+    def _commit_index(self) -> None:
+        """Raises DiskFull (the live tables are as before), and StorageError once the store is read-only."""
+        try:
             self._flush()
             self.environment.commit()
-        except DiskFull as error:
+        except DiskFull:
             self._replay_live()
-            self._index_full = str(error)
             raise
         except Exception as error:
             self._replay_live()
             failed = StorageError(f"the index could not be committed: {error!r}")
             self._journal_failed(failed)
             raise failed from error
-        self._index_full = None
-        self._dirty = 0
-        self._adapt(events, time.monotonic() - began)
 
     def remember(self, name: bytes, value: bytes) -> None:
         """Keep a local row, which is committed with the next events. A store that takes no changes keeps none."""
@@ -418,7 +422,9 @@ class Engine:
         self.log.note_committed(self.journal.synced)
 
     def _adapt(self, events: int, seconds: float) -> None:
-        if seconds > COMMIT_SECONDS_MAX and events >= self._commit_events:
+        if self.space.is_tight:
+            self._commit_events = _COMMIT_EVENTS_MIN
+        elif seconds > COMMIT_SECONDS_MAX and events >= self._commit_events:
             self._commit_events = max(_COMMIT_EVENTS_MIN, self._commit_events * 3 // 4)
         elif seconds < COMMIT_SECONDS_MAX / 2 and events >= self._commit_events:
             self._commit_events = min(_COMMIT_EVENTS_MAX, self._commit_events * 5 // 4)
@@ -473,27 +479,3 @@ class Engine:
             damage = self.damages.newest
             version = f"version {damage.version}" if damage.version else "a version that is not closed"
             _log.error("%s; it is %s of %r", error, version, os.fsdecode(damage.path))
-
-
-def replay_tail(
-    environment: Environment, state: TableState, log: EventIndex, stored: StoredContents, folder: Path, store_id: bytes
-) -> None:
-    """Apply what the journal has beyond the index, all of which is known to be whole."""
-    mark = committed(environment)
-    start, number, synced = (mark.position, mark.number, mark.synced) if mark else (0, 0, 0)
-    scan = Scan(folder, store_id, start=start, number=number, known_synced=synced, verify_payloads=False)
-    for group in scan.groups():
-        replay(group, state, log, stored)
-    if isinstance(scan.verdict, Damaged):
-        raise scan.verdict
-
-
-def replay(group: Group, state: TableState, log: EventIndex, stored: StoredContents) -> None:
-    """Index and apply one journalled group."""
-    log.index(group)
-    for seq, data in enumerate(group.events, group.first_seq):
-        event = decode(data)
-        apply(state, seq, event)
-        if event.type == "written":
-            stored.repeats.learn_stored(payload_id(seq, 0), event.fields.offset)
-    stored.keep_derived(state.derived)

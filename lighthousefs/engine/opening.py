@@ -14,6 +14,7 @@ import struct
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import msgpack
@@ -30,11 +31,13 @@ from lighthousefs.domain.events import (
     StoreCreated,
     WriterJoined,
 )
-from lighthousefs.engine.engine import Engine, replay
+from lighthousefs.engine.engine import Engine
 from lighthousefs.engine.identity import SYSTEM_AGENT, author_of
 from lighthousefs.engine.rebuild import rebuild_index
+from lighthousefs.engine.replaying import replay
+from lighthousefs.engine.space import Space
 from lighthousefs.engine.unfinished import version_so_far
-from lighthousefs.errors import Damaged, IndexDamaged
+from lighthousefs.errors import Damaged, DiskFull, IndexDamaged
 from lighthousefs.ids import ROOT_INO
 from lighthousefs.log.clock import LogClock
 from lighthousefs.log.eventlog import EventIndex, committed
@@ -91,6 +94,7 @@ class OpenStore:
             self.engine.stored.close()
             self.engine.environment.close()
             self.engine.journal.close()
+            self.engine.space.leave()
             self.lock.release()
             if self.scratch is not None:
                 shutil.rmtree(self.scratch, ignore_errors=True)
@@ -127,6 +131,7 @@ def open_store(
     scratch: Path | None = None
     damage: Damaged | None = None
     is_copy = store.was_copied()
+    space = Space([] if read_only else [store.path, store.index])
     try:
         index, usable = _find_index(store)
         if is_copy and lock.words_left:
@@ -139,14 +144,15 @@ def open_store(
             scratch = Path(tempfile.mkdtemp(prefix="lighthousefs-"))
             index, damage = _scratch_index(store, index if usable else None, scratch, vouched)
         elif not usable:
-            _make_again(store, vouched)
+            space.try_twice(lambda: _make_again(store, vouched))
         if not read_only and is_copy:
             # Two writers with one id would give the same number to different events.
             store.replace(writer_id=os.urandom(16), folder_inode=store.path.stat().st_ino)
         if not read_only:
-            store.declare(KNOWN)
+            space.try_twice(lambda: store.declare(KNOWN))
+        recover = partial(_recover, store, read_only=read_only, clock=clock, space=space)
         try:
-            engine, note = _recover(store, index, read_only=read_only, clock=clock, damage=damage)
+            engine, note = space.try_twice(lambda: recover(index, damage=damage))
         except _NOT_WHAT_WAS_WRITTEN as error:
             if not usable:
                 raise
@@ -156,12 +162,13 @@ def open_store(
             else:
                 scratch = scratch or Path(tempfile.mkdtemp(prefix="lighthousefs-"))
                 index, damage = _scratch_index(store, None, scratch, vouched)
-            engine, note = _recover(store, index, read_only=read_only, clock=clock, damage=damage)
+            engine, note = recover(index, damage=damage)
         if engine.last_seq == 0 and not read_only:
             _begin(engine, store, owner)
         lock.keeps_words = lock.keeps_words and read_only
         return OpenStore(store, engine, lock, scratch, note)
     except BaseException as error:
+        space.leave()
         lock.release()
         if scratch is not None:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -216,11 +223,12 @@ def _recover(
     read_only: bool,
     clock: Callable[[int], LogClock],
     damage: Damaged | None,
+    space: Space,
 ) -> tuple[Engine, str | None]:
     """As `_recover_behind`, with the index open; closed again if that fails."""
     environment = Environment(index, TABLE_NAMES)
     try:
-        return _recover_behind(store, environment, read_only=read_only, clock=clock, damage=damage)
+        return _recover_behind(store, environment, read_only=read_only, clock=clock, damage=damage, space=space)
     except BaseException:
         environment.close()
         raise
@@ -232,7 +240,8 @@ def _recover_behind(
     *,
     read_only: bool,
     clock: Callable[[int], LogClock],
-    damage: Damaged | None = None,
+    damage: Damaged | None,
+    space: Space,
 ) -> tuple[Engine, str | None]:
     """Apply what the journal has behind the index, judge how it ends, make the engine, and tell what was cut off.
 
@@ -257,11 +266,7 @@ def _recover_behind(
         raise damage
     note = None
     if isinstance(verdict, TornTail) and not read_only:
-        cut(store.journal, verdict, store.path / "torn")
-        note = (
-            f"{verdict.bytes} bytes of unfinished records cut off and kept in torn/: {verdict.place}: {verdict.reason}"
-        )
-        _log.warning("%s", note)
+        note = _cut(store, verdict, space)
     journal = Journal.open(
         store.journal, store_id, scan.tail, segment_bytes=store.contents.segment_bytes, writable=not read_only
     )
@@ -277,14 +282,34 @@ def _recover_behind(
         writer=writer,
         refusal=_read_only_reason(damage) if read_only else None,
         damage=damage,
+        space=space,
     )
     engine.note_replayed(replayed)
     if not read_only:
-        if engine.last_seq and writer not in writers.values():
+        if engine.last_seq == 0:
+            # A kill in the making of the store left nothing that could be told of: it begins anew.
+            return engine, note
+        if writer not in writers.values():
             engine.announce(WriterJoined(writer, store.contents.writer_id, socket.gethostname()))
-        _finish(engine, replayed, verdict if isinstance(verdict, TornTail) else None)
-        _tell_of_repair(engine)
+        try:
+            _finish(engine, replayed, verdict if isinstance(verdict, TornTail) else None)
+            _tell_of_repair(engine)
+        except DiskFull as error:
+            _log.warning("what was open when the daemon was killed is closed by the next start: %s", error)
     return engine, note
+
+
+def _cut(store: Store, torn: TornTail, space: Space) -> str:
+    """Cut it off, also on a disk so full that it cannot be kept; what was done."""
+    kept = "kept in torn/"
+    try:
+        space.try_twice(lambda: cut(store.journal, torn, store.path / "torn"))
+    except DiskFull:
+        cut(store.journal, torn, None)
+        kept = "not kept, as the disk is full"
+    note = f"{torn.bytes} bytes of unfinished records cut off and {kept}: {torn.place}: {torn.reason}"
+    _log.warning("%s", note)
+    return note
 
 
 def _finish(engine: Engine, replayed: int, torn: TornTail | None) -> None:

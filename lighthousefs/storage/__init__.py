@@ -2,6 +2,6 @@
 
 `record` is the journal's format, `segment` its files, `journal` appends and syncs, `scan` reads back and judges the
 end of the log, `survey` goes on behind every bad place. `environment` holds the LMDB index, `snapshot` copies one that
-is in use, `store` the store's own folder, its description and its lock.
+is in use, `reserve` keeps room aside for a full disk, `store` the store's own folder, its description and its lock.
 Synchronous throughout; the only room that imports lmdb.
 """

@@ -22,6 +22,7 @@ from typing import NamedTuple
 import lmdb
 
 from lighthousefs.errors import DiskFull, IndexDamaged, StorageError
+from lighthousefs.storage.reserve import disk_of
 
 LMDB_ENGINE = "0.9"
 """py-lmdb bundles two engines whose files differ; `store.json` names the one that wrote the index."""
@@ -29,6 +30,9 @@ _LIB_VERSION = 0
 
 MAP_BYTES_MAX = 1 << 40
 MAP_BYTES_MIN = 64 << 20
+FULL_BELOW_BYTES = 1 << 20
+MAP_ROOM_BYTES = 16 << 20
+"""What one commit takes at most, and the changes until it; a map that is full in the middle of a change spoils them all."""
 READERS_MAX = 32
 
 _DATA = "data.mdb"
@@ -102,6 +106,7 @@ class Environment:
         self._env = _open(folder, len(tables), writable)
         self._thread = threading.get_ident()
         self._stack: list[lmdb.Transaction[bytes]] = []
+        self._witness = os.open(folder / _DATA, os.O_RDONLY | os.O_CLOEXEC)
         with _Errors(folder):
             self._env.reader_check()
             self._databases = [self._env.open_db(name.encode(), create=writable) for name in tables]
@@ -119,10 +124,33 @@ class Environment:
     def commit(self) -> None:
         """Make everything since the last commit durable (fully synced), and go on in a new transaction."""
         self._check_thread()
-        with _Errors(self.folder):
+        try:
             self._stack[0].commit()
+        except lmdb.Error as error:
+            raise self._not_committed(error) from error
+        with _Errors(self.folder):
             self._lengthen()
             self._begin()
+
+    def _not_committed(self, error: lmdb.Error) -> StorageError:
+        """LMDB says "Input/output error" both for a write that a full disk took a part of, which may be tried again, and
+        for a sync that failed, after which a second one would say yes to what the first one lost.
+
+        The kernel tells each open file of a failed sync once, whoever asked first: so it is asked through a file of our own.
+        """
+        if type(error) is lmdb.Error:
+            try:
+                os.fdatasync(self._witness)
+            except OSError as failed:
+                return StorageError(f"{self.folder} could not be synced: {failed.strerror}")
+        return _storage_error(error, self.folder)
+
+    @property
+    def is_roomy(self) -> bool:
+        """Whether the address space that was to be had for the index has room for many more commits."""
+        info = self._env.info()
+        used = (info["last_pgno"] + 1) * self._env.stat()["psize"]
+        return bool(info["map_size"] - used > MAP_ROOM_BYTES)
 
     def _lengthen(self) -> None:
         """Make the file as long as its meta page says.
@@ -169,6 +197,9 @@ class Environment:
             transaction.abort()
         self._stack = []
         self._env.close()
+        if self._witness >= 0:
+            os.close(self._witness)
+            self._witness = -1
 
     def get(self, table: int, key: bytes) -> bytes | None:
         try:
@@ -302,8 +333,10 @@ def _open_in(path: str, folder: Path, tables: int, writable: bool) -> lmdb.Envir
 def _storage_error(error: lmdb.Error, folder: Path) -> StorageError:
     if isinstance(error, _DAMAGE):
         return _damaged(error, folder)
-    if isinstance(error, lmdb.MapFullError) or _disk_is_full(folder):
-        return DiskFull(f"{folder}: {os.strerror(errno.ENOSPC)} ({error})")
+    if isinstance(error, lmdb.MapFullError):
+        return DiskFull(f"{folder}: no address space is left for the index (`ulimit -v`)")
+    if isinstance(error, lmdb.DiskError) or _disk_is_full(folder):
+        return DiskFull(f"{folder}: {os.strerror(errno.ENOSPC)}")
     return StorageError(f"{folder}: {error}")
 
 
@@ -313,12 +346,10 @@ def _damaged(error: lmdb.Error, folder: Path) -> IndexDamaged:
 
 
 def _disk_is_full(folder: Path) -> bool:
-    """LMDB says "Input/output error" for a full disk: ask the file system itself."""
     try:
-        facts = os.statvfs(folder)
+        return disk_of(folder).free < FULL_BELOW_BYTES
     except OSError:
         return False
-    return facts.f_bavail * facts.f_frsize < 1 << 20
 
 
 class _Errors:

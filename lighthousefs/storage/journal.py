@@ -30,6 +30,7 @@ from lighthousefs.storage.record import (
     position,
     record_bytes,
 )
+from lighthousefs.storage.reserve import disk_of
 from lighthousefs.storage.segment import (
     FULL,
     FileCalls,
@@ -332,9 +333,10 @@ class Journal:
 
     def _preallocate(self, descriptor: int, used: int, capacity: int) -> None:
         """Makes appends cheaper where the file system can; a refusal costs speed only."""
-        if capacity <= used:
-            return
         try:
+            # Else the index, which is on that disk too, is the first to find no room, and the journal has it all.
+            if capacity <= used or disk_of(self._folder).free < 2 * (capacity - used):
+                return
             self._calls.posix_fallocate(descriptor, used, capacity - used)
         except OSError as error:
             if error.errno not in _NO_PREALLOCATION:

@@ -442,15 +442,16 @@ class Scan:
         return f"{self._folder.name}/{segment_name(self._lane, segment)}{record} at offset {offset}"
 
 
-def cut(folder: Path, torn: TornTail, aside: Path, *, lane: int = 0) -> None:
+def cut(folder: Path, torn: TornTail, aside: Path | None, *, lane: int = 0) -> None:
     """Cuts a torn tail off, after copying it into files under `aside`, durably. The zeros behind it are not copied.
+    With None it is not copied.
 
     DiskFull, StorageError: it is not cut, or not wholly; another scan finds it again.
     """
     segment, offset = torn.position >> 32, torn.position & 0xFFFFFFFF
     later = [number for number in list_segments(folder, lane) if number > segment]
     try:
-        if torn.bytes:
+        if torn.bytes and aside is not None:
             made = [path for path in (aside, *aside.parents) if not path.exists()]
             aside.mkdir(mode=0o700, parents=True, exist_ok=True)
             _keep_aside(folder / segment_name(lane, segment), offset, aside)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-from tortures import big, programs, random_runs, space, stress
+from tortures import big, full, kill, programs, random_runs, space, stress
 
 PARTS = {
     "posix": partial(random_runs.main, "posix"),
     "fsx": partial(random_runs.main, "fsx"),
     "big": big.main,
+    "full": full.main,
+    "kill": kill.main,
     "programs": programs.main,
     "stress": stress.main,
     "space": space.main,
