@@ -87,6 +87,10 @@ class Mounted:
         self.daemon.send_signal(signal.SIGKILL)
         self.daemon.wait()
         self.daemon = None
+        self.detach()
+
+    def detach(self) -> None:
+        """Clear a dead mount away."""
         subprocess.run(["umount", "-l", str(self.mount_point)], check=True)
 
     def unmount(self) -> None:

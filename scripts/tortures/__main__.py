@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-from tortures import big, programs, random_runs, soak, space, stress
+from tortures import big, drills, kills, programs, random_runs, soak, space, stress
 
 PARTS = {
     "posix": partial(random_runs.main, "posix"),
@@ -15,6 +15,8 @@ PARTS = {
     "stress": stress.main,
     "space": space.main,
     "soak": soak.main,
+    "kills": kills.main,
+    "drills": drills.main,
 }
 
 if __name__ == "__main__":
