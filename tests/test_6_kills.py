@@ -47,12 +47,14 @@ def test_a_ledger_finds_an_acknowledged_change_that_is_lost(plain: Path) -> None
 def test_of_a_write_that_was_under_way_the_beginning_may_be_there(tmp_path: Path) -> None:
     """Up to the end of a page, and of no write that was acknowledged."""
     changes = ledger.Ledger(SEED)
-    for done in range(2000):
+    done = 0
+    while True:
         kind, arguments = changes.next()
         at, amount = map(int, arguments[1:3]) if kind == "write" else (0, 0)
         if amount > 3 * ledger.PAGE_BYTES:
             break
         ledger.perform(tmp_path, (kind, arguments))
+        done += 1
     page = at - at % ledger.PAGE_BYTES + 2 * ledger.PAGE_BYTES
     for end, right in ((page, True), (page + ledger.PAGE_BYTES, True), (page + ledger.PAGE_BYTES + 100, False)):
         ledger.perform(tmp_path, (kind, (arguments[0], at, end - at, arguments[3])))
