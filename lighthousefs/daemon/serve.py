@@ -169,9 +169,8 @@ class _Daemon:
         )
 
     def _health(self) -> bytes:
-        held = holdings(self._engine, self._tree) | queues(
-            self._admission, self._invalidation, self._options.config.bounds
-        )
+        followers, bounds = self._operations.followers, self._options.config.bounds
+        held = holdings(self._engine, self._tree) | queues(self._admission, self._invalidation, followers, bounds)
         counted = {"holds": held, "requests": dict(sorted(requests.items()))}
         facts = health(self._engine, self._served_by) | counted
         text = json.dumps(facts, indent=2).encode()

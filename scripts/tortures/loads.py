@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import select
 import shutil
 import subprocess
 import threading
@@ -59,6 +60,7 @@ def all_loads(mounted: Mounted, top: Path, seed: int) -> list[Load]:
         Load("versions", 0.02, work.new_version),
         Load("walks", 0.3, work.walk),
         Load("texts", 0.5, work.read_texts),
+        Load("followed", 0.2, work.follow),
         Load("commands", 2.0, work.ask),
         Load("backups", 20.0, work.back_up),
         Load("commits", 3.0, work.commit),
@@ -138,6 +140,17 @@ class Work:
                 os.readlink(self._mounted.history / name)
         (self._mounted.views / "events/newest").read_bytes()
         (self._mounted.views / "status/alerts.json").read_bytes()
+
+    def follow(self) -> None:
+        """The next event, by whoever waits for it."""
+        descriptor = os.open(self._mounted.views / "events/live", os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            waiting = select.poll()
+            waiting.register(descriptor, select.POLLIN)
+            if waiting.poll(1000):
+                os.read(descriptor, 1 << 16)
+        finally:
+            os.close(descriptor)
 
     def ask(self) -> None:
         """The next of the commands."""

@@ -31,15 +31,18 @@ BOUNDS = {
     "descriptors_beside_segments": Bound(3),
     "threads": Bound(2),
     "index_readers": Bound(1),
+    "inodes_kept": Bound(limits.INODES_KEPT_MAX),
     "segments_open": Bound(limits.SEGMENT_DESCRIPTORS_MAX * limits.SEGMENT_READERS),
     "events_uncommitted": Bound(50, 0.5),
     "questions": Bound(1),
     "invalidations_queued": Bound(1),
+    "waiting_reads": Bound(1),
     "anonymous_kib": Bound(4 * KIB, 0.04),
     "private_dirty_kib": Bound(4 * KIB, 0.04),
 }
-"""What of these is borne from the end of warming up to the end. Open segments become more with the journal, up to their
-limit; all else is a cache that was filled before, and may grow by a hundredth of its limit."""
+"""What of these is borne from the end of warming up to the end. Up to their limits
+open segments become more with the journal, and inodes until they are let go all at once; all else is a cache that was filled
+before, and may grow by a hundredth of its limit."""
 
 Sample = dict[str, float]
 
