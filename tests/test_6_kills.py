@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from mounting import Mounted
-from tortures import ledger, victims
+from tortures import ledger
 from tortures.kills import Kills
 
 SEED, CHANGES = "a seed", 120
@@ -62,15 +62,43 @@ def test_of_a_write_that_was_under_way_the_beginning_may_be_there(tmp_path: Path
         assert not ledger.allows(SEED, done + 1, ledger.found(tmp_path))
 
 
-def test_a_life_that_ends_by_a_kill_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tortures.kills.ALIVE_SECONDS", (0.7, 0.7))
+RASH = """
+import os, sys
+from lighthousefs.storage import journal
+from lighthousefs.storage.segment import FileCalls
+
+held = []
+
+def write_late(descriptor, buffers, offset):
+    held.append((descriptor, b"".join(map(bytes, buffers)), offset))
+    while len(held) > 30:
+        os.pwrite(*held.pop(0))
+    return len(held[-1][1])
+
+vars(journal)["FileCalls"] = lambda: FileCalls(pwritev=write_late, fdatasync=lambda descriptor: None)
+from lighthousefs.daemon.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+"""A daemon that answers before it writes the journal."""
+
+
+@pytest.mark.parametrize("rash", [False, True])
+def test_a_life_that_ends_by_a_kill_loses_nothing_but_with_a_rash_daemon(
+    rash: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tortures.kills.ALIVE_SECONDS", (0.5, 0.5))
     monkeypatch.setattr("tortures.kills._cluster", lambda *_: None)
     with Mounted(tmp_path) as mounted:
         kills = Kills(tmp_path, mounted, 4)
         kills.prepare()
+        if rash:
+            mounted.unmount()
+            right, mounted.program = mounted.program, ["-c", RASH]
+            mounted.mount()
+            mounted.program = right
         kills.life()
         kills.check_all_again()
         mounted.unmount()
-    assert kills.losses == []
     assert kills.tally["kills"] == 1
-    assert all(kills.tally[name] > 0 for name in victims.NAMES if name not in ("postgres", "git", "sqlite delete"))
+    assert all(kills.tally[name] > 0 for name in ("threads", "processes"))
+    assert bool(kills.losses) == rash
