@@ -93,6 +93,12 @@ OWNERS_ANSWERS_MAX = 16
 
 # What one request, or the answer to one, holds.
 
+COMMANDS_MAX = 1024
+"""In one request of a program that changes the project."""
+CHILDREN_MAX = 256
+"""Names of a folder that are told at once."""
+THREADS_LOOKED_AT_MAX = 1000
+"""To find who writes. A look at one costs 5 to 10 µs, in which nobody is served."""
 FETCH_BYTES_MAX = 4 << 20
 """Read from a segment at once."""
 REQUEST_BYTES_MAX = 64 << 10
@@ -135,5 +141,7 @@ assert COMMIT_EVENTS_LEAST <= COMMIT_EVENTS_MAX <= BATCH_EVENTS_MAX, "the larges
 assert WRITE_BYTES_MAX <= COPY_BYTES_MAX < FETCH_BYTES_MAX, "what one request may read is fetched at once"
 assert REQUEST_BYTES_MAX < CHANGES_BYTES_MAX < ANSWER_BYTES_MAX
 assert 2 * WRITE_BYTES_MAX < CHANGES_BYTES_MAX
+assert COMMANDS_MAX <= BATCH_EVENTS_MAX, "a request is one batch"
+assert CHILDREN_MAX * (NAME_BYTES_MAX + 1) <= REQUEST_BYTES_MAX, "names that were told can be asked for by one request"
 assert EVENT_RECORD_BYTES_MAX < SEGMENT_BYTES
 assert INDEX_BYTES_LEAST >= SEGMENT_BYTES
