@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from commandline import HANG_SECONDS, detach, done_here, kill_daemon, rows_here
+from commandline import HANG_SECONDS, daemon_of, detach, done_here, kill, kill_daemon, rows_here
 from damage import flip, segment
 from difference import tree_digest
 from mounting import require_fuse
@@ -92,17 +92,13 @@ def machine(tmp_path: Path) -> Iterator[Machine]:
     try:
         yield made
     finally:
+        # Of a store that is not beside its mount point the daemon is not known to `detach`.
+        stores = [made.store, made.places["new-machine:/srv/"] / "work"]
+        pids = {daemon_of(store) for store in stores if (store / "store.json").exists()}
         detach(made.mount_point)
-        kill_served(made)
-
-
-def kill_served(machine: Machine) -> None:
-    """No daemon outlives its test, wherever its store went."""
-    for store in (machine.store, machine.places["new-machine:/srv/"] / "work"):
-        if (store / "store.json").exists():
-            pid = rows_here("status", store)[0]["pid"]
+        for pid in pids:
             if pid is not None:
-                os.kill(pid, 9)
+                kill(pid)
 
 
 def test_every_situation_of_the_runbook_is_tried() -> None:
