@@ -13,6 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
+from lighthousefs.limits import THREADS_LOOKED_AT_MAX
 from lighthousefs.mountinfo import parse
 
 _PROC = Path("/proc")
@@ -27,8 +28,6 @@ _OWNING_CALLS: dict[str, frozenset[int]] = {"x86_64": frozenset({92, 93, 94, 260
 """Numbers of chown, fchown, lchown, fchownat."""
 _WRITING_HERE = _WRITING_CALLS.get(os.uname().machine, {})
 
-THREADS_MAX = 1000
-"""A look at one costs 5 to 10 µs, in which nobody is served."""
 _LOOKS, _LOOK_SECONDS = 6, 100e-6
 
 
@@ -74,7 +73,7 @@ def _in_our_user_namespace(pid: int) -> bool:
 def writers(ino: int, store: str, first: int) -> Iterator[Credentials]:
     """The threads that are writing inode `ino` of the mount of `store` at this moment; none if that cannot be told.
 
-    Thread `first` is looked at before the others, and if it is one, that is the answer. No more than THREADS_MAX are looked at.
+    Thread `first` is looked at before the others, and if it is one, that is the answer; THREADS_LOOKED_AT_MAX are, at most.
     """
     for _ in range(_LOOKS):
         # Who has just asked us may not have fallen asleep yet.
@@ -87,7 +86,7 @@ def writers(ino: int, store: str, first: int) -> Iterator[Credentials]:
             break
         time.sleep(_LOOK_SECONDS)
     for _ in range(_LOOKS):
-        found = [thread for thread in islice(_threads(), THREADS_MAX) if _is_writing(thread, ino, store)]
+        found = [thread for thread in islice(_threads(), THREADS_LOOKED_AT_MAX) if _is_writing(thread, ino, store)]
         if found:
             yield from filter(None, map(credentials, found))
             return

@@ -59,7 +59,7 @@ class Mounted:
         self.history = self.views / "history"
         self.log = folder / "daemon.log"
         self._options = ["--layout", layout, *options]
-        self._program = list(program)
+        self.program = list(program)
         self.daemon: subprocess.Popen[bytes] | None = None
         self.mount_point.mkdir(exist_ok=True)
         if not self.store.exists():
@@ -68,7 +68,7 @@ class Mounted:
     def mount(self) -> None:
         """Start the daemon and return once it answers; AssertionError with its log if it does not."""
         reading, writing = os.pipe()
-        command = [sys.executable, *self._program, "--store", str(self.store), "--mount-point", str(self.mount_point)]
+        command = [sys.executable, *self.program, "--store", str(self.store), "--mount-point", str(self.mount_point)]
         command += ["--ready-fd", str(writing), *self._options]
         with self.log.open("ab") as log:
             self.daemon = subprocess.Popen(
@@ -87,6 +87,10 @@ class Mounted:
         self.daemon.send_signal(signal.SIGKILL)
         self.daemon.wait()
         self.daemon = None
+        self.detach()
+
+    def detach(self) -> None:
+        """Clear a dead mount away."""
         subprocess.run(["umount", "-l", str(self.mount_point)], check=True)
 
     def unmount(self) -> None:

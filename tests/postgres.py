@@ -117,7 +117,7 @@ class Cluster:
 
     def kill(self) -> None:
         """SIGKILL to the server and all its children."""
-        _kill(self.processes())
+        kill_all(self.processes())
 
     def assert_whole(self, last: int) -> None:
         """Every row that was told is there; the sums that pgbench keeps equal are equal; indexes fit their tables."""
@@ -130,7 +130,7 @@ class Cluster:
 
 
 @contextmanager
-def _adopting() -> Iterator[None]:
+def adopting() -> Iterator[None]:
     """Who loses its parent becomes our child meanwhile, so that its end can be waited for, and its pid is free afterwards:
     a new server takes one that still has the old one's for alive."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
@@ -140,7 +140,7 @@ def _adopting() -> Iterator[None]:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 0)
 
 
-def _kill(pids: list[int]) -> None:
+def kill_all(pids: list[int]) -> None:
     """SIGKILL to a server and its children, and their end."""
     for pid in pids:
         with suppress(ProcessLookupError):
@@ -160,7 +160,7 @@ def postgres(
 ) -> str:
     """A cluster made, filled, used, killed and recovered; `crash` takes the disk from under it, and brings it back."""
     cluster = Cluster(folder, sockets)
-    with _adopting():
+    with adopting():
         try:
             _suffer(cluster, crash, seconds, scale)
         finally:
@@ -195,5 +195,5 @@ def _crash_below(cluster: Cluster, lose: Callable[[], None], regain: Callable[[]
     """The disk goes first; what is left of the server is killed before it is there again."""
     pids = cluster.processes()
     lose()
-    _kill(pids)
+    kill_all(pids)
     regain()

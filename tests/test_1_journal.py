@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from journal_ledger import STORE, Ledger, files_of, filler, payload, scanned
 
 from lighthousefs.errors import Damaged, ReadOnlyStore
+from lighthousefs.limits import SEGMENT_DESCRIPTORS_MAX
 from lighthousefs.storage.journal import Journal
 from lighthousefs.storage.record import EVENT_META_BYTES, HEADER_BYTES, Encoder, frame_events, position, record_bytes
 from lighthousefs.storage.scan import CleanEnd, PayloadPlace, Scan
-from lighthousefs.storage.segment import DESCRIPTORS_MAX, FileCalls, SegmentReader, segment_name
+from lighthousefs.storage.segment import FileCalls, SegmentReader, segment_name
 
 GOLDEN_SEGMENT = (
     "f59e1ca701000001000028000300000000000000000000002a0000000000000000100000020000008b8aefc357159d93"
@@ -210,7 +211,7 @@ def test_syncing_in_another_thread_beside_appends(tmp_path: Path) -> None:
 def test_descriptors_stay_few(tmp_path: Path) -> None:
     folder = tmp_path / "journal"
     ledger = Ledger(folder, segment_bytes=400)
-    for _ in range(DESCRIPTORS_MAX + 40):
+    for _ in range(SEGMENT_DESCRIPTORS_MAX + 40):
         ledger.append(200)
     ledger.sync()
     places = [place for group in Scan(folder, STORE, known_synced=None).groups() for place in group.payloads]
@@ -218,14 +219,14 @@ def test_descriptors_stay_few(tmp_path: Path) -> None:
         for place, written in zip(places, ledger.written, strict=True):
             assert isinstance(place, PayloadPlace)
             assert ledger.journal.read(place.segment, place.offset, place.length) == written.contents[0][1]
-    assert len(open_in(folder)) <= DESCRIPTORS_MAX + 2
+    assert len(open_in(folder)) <= SEGMENT_DESCRIPTORS_MAX + 2
     ledger.journal.close()
     assert not open_in(folder)
     reader = SegmentReader(folder)
-    for segment in [*range(1, DESCRIPTORS_MAX + 1), 1, DESCRIPTORS_MAX + 1]:
+    for segment in [*range(1, SEGMENT_DESCRIPTORS_MAX + 1), 1, SEGMENT_DESCRIPTORS_MAX + 1]:
         reader.read(segment, 0, 1)
     assert sorted(open_in(folder)) == [
-        str(folder / segment_name(0, segment)) for segment in [1, *range(3, DESCRIPTORS_MAX + 2)]
+        str(folder / segment_name(0, segment)) for segment in [1, *range(3, SEGMENT_DESCRIPTORS_MAX + 2)]
     ]
     reader.close()
 

@@ -208,7 +208,7 @@ def test_an_index_that_has_used_up_its_address_space_takes_removals_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As under `ulimit -v`: before the map is full in the middle of a change."""
-    monkeypatch.setattr(environment_module, "MAP_BYTES_MAX", 4 << 20)
+    monkeypatch.setattr(environment_module, "INDEX_BYTES_MAX", 4 << 20)
     monkeypatch.setattr(environment_module, "MAP_ROOM_BYTES", 2 << 20)
     driver = Driver(tmp_path)
     author = driver.author(1)

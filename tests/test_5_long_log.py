@@ -27,8 +27,8 @@ def project(tmp_path: Path) -> Iterator[Project]:
 @pytest.fixture
 def most(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
     """Bounds that are met soon, and the most that was ever held back."""
-    monkeypatch.setattr(grouping, "_PENDING_MAX", 12)
-    monkeypatch.setattr(grouping, "_SPANS_MAX", 4)
+    monkeypatch.setattr(grouping, "GROUPS_PENDING_MAX", 12)
+    monkeypatch.setattr(grouping, "GROUP_SPANS_MAX", 4)
     found = {"groups": 0, "spans": 0}
     feed = Grouping.feed
 
@@ -39,7 +39,7 @@ def most(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
 
     monkeypatch.setattr(Grouping, "feed", watched)
     yield found
-    assert found["groups"] <= grouping._PENDING_MAX + 1
+    assert found["groups"] <= vars(grouping)["GROUPS_PENDING_MAX"] + 1
 
 
 def covered(rows: list[Row]) -> list[int]:
@@ -82,7 +82,7 @@ def test_alone_it_is_one_line(project: Project, most: dict[str, int]) -> None:
 def test_a_copy_of_a_tree_beside_another_process_is_told_in_parts(
     project: Project, most: dict[str, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(grouping, "_PENDING_MAX", 1000)
+    monkeypatch.setattr(grouping, "GROUPS_PENDING_MAX", 1000)
     other = project.engine.author(2000, 2000, 9)
     folder, beside = project.make_folder(b"d"), project.make(b"other")
     with project.one_process():

@@ -18,6 +18,7 @@ from projects import Project
 from lighthousefs.answers.eventjson import event_line
 from lighthousefs.engine.opening import KNOWN, OpenStore, create_store, open_store
 from lighthousefs.errors import DiskFull
+from lighthousefs.limits import BLOCKS_KEPT_MAX
 from lighthousefs.log.eventlog import Logged
 from lighthousefs.namespace import runs
 from lighthousefs.namespace.items import Owner
@@ -131,7 +132,7 @@ def test_sizes_are_found_out_in_slices_beside_readers(store: Path, monkeypatch: 
         assert folder.written == []
         assert list(folder.events.size_full_runs()) == []
         assert folder.engine.remembered(row(20_001)) is None, "the run that grows is not full"
-        assert len(folder.events._blocks._kept) <= runs.BLOCKS_KEPT_MAX
+        assert len(folder.events._blocks._kept) <= BLOCKS_KEPT_MAX
 
 
 def test_a_new_index_knows_no_sizes_and_finds_the_same(store: Path) -> None:

@@ -23,7 +23,7 @@ from lighthousefs.answers import history
 from lighthousefs.answers.health import ServedBy
 from lighthousefs.config import Bounds
 from lighthousefs.control import protocol, server
-from lighthousefs.control.admission import OWNERS_ANSWERS_MAX, Admission, Peer, first_closed, peer_of
+from lighthousefs.control.admission import Admission, Peer, first_closed, peer_of
 from lighthousefs.control.client import Client, NobodyListens
 from lighthousefs.control.handlers import make_handlers
 from lighthousefs.control.interface import Answer, Change, Handler
@@ -33,6 +33,7 @@ from lighthousefs.domain import acl
 from lighthousefs.domain.permission import Asker, PastRule
 from lighthousefs.engine.opening import create_store, open_store
 from lighthousefs.errors import Unusable
+from lighthousefs.limits import OWNERS_ANSWERS_MAX
 
 
 @pytest.fixture

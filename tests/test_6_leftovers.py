@@ -12,7 +12,8 @@ import pytest
 from commandline import detach, done, kill_daemon, rows, run
 
 from lighthousefs.control import leftovers
-from lighthousefs.control.leftovers import LOGS_KEPT_MAX, clear_away, undisturbed
+from lighthousefs.control.leftovers import clear_away, undisturbed
+from lighthousefs.limits import LOGS_KEPT_MAX
 
 
 @pytest.fixture

@@ -111,7 +111,7 @@ def test_a_store_that_is_open_here_is_committed_as_it_grows(store: Path, monkeyp
         commit(engine)
 
     monkeypatch.setattr(Engine, "commit", counted)
-    monkeypatch.setattr("lighthousefs.engine.engine._COMMIT_EVENTS_MAX", 2000)
+    monkeypatch.setattr("lighthousefs.limits.COMMIT_EVENTS_MAX", 2000)
     with Project.open(store) as project:
         for batch in range(30):
             commands = [CreateFile(ROOT_INO, b"%d-%d" % (batch, number), 0o644, 0, 0) for number in range(256)]

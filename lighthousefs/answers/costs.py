@@ -23,7 +23,7 @@ from lighthousefs.domain.state import Inode
 from lighthousefs.engine.engine import Engine
 from lighthousefs.errors import Damaged
 from lighthousefs.ids import PAYLOAD_INDEX_BITS, ROOT_INO, payload_id, payload_seq
-from lighthousefs.limits import BLOCK_BYTES, WRITE_BYTES_MAX
+from lighthousefs.limits import BLOCK_BYTES, FOLDERS_KNOWN_MAX, PATHS_GATHERED_MAX, WRITE_BYTES_MAX
 from lighthousefs.log.merging import resolved
 from lighthousefs.log.payloads import Place, get_place, how_stored
 from lighthousefs.tables import contents
@@ -36,9 +36,6 @@ from lighthousefs.tables.state import TYPE_CODES
 PATHS_TOLD = 10
 EVENT_BYTES = 650
 """What an event costs beside its contents, in the log and the index, as measured over a million of usual ones."""
-PATHS_GATHERED_MAX = 1 << 16
-"""Of more than these the cheaper half is let go, so the answer of a larger store may leave out what was spread thinly."""
-_FOLDERS_KNOWN_MAX = 1 << 16
 _ROWS_IN_A_SLICE = 256
 _STEPS_BETWEEN_PAUSES = 16
 _RANGES_GATHERED = 1 << 16
@@ -279,7 +276,7 @@ class _Count:
                 raise Damaged(f"inode {ino}", f"the folder is not there at event {seq}")
             passed.append((ino, *row_then))
             ino = row_then[0].parent
-        if len(self._folders) > _FOLDERS_KNOWN_MAX:
+        if len(self._folders) > FOLDERS_KNOWN_MAX:
             self._folders.clear()
         for ino, row, until in reversed(passed):
             digest = xxh3_128_digest(known.digest + row.name)

@@ -15,11 +15,9 @@ from lighthousefs.domain.permission import Asker
 from lighthousefs.domain.state import Inode
 from lighthousefs.engine.engine import Engine
 from lighthousefs.errors import Refused, Unusable
-from lighthousefs.limits import WRITE_BYTES_MAX
+from lighthousefs.limits import CHILDREN_MAX, WRITE_BYTES_MAX
 from lighthousefs.tables.moment import Child, Moment
 
-CHILDREN_MAX = 256
-"""Names of a page."""
 _LIVE, _PAST = b"l", b"p"
 """How a place in a listing begins: behind a cookie of what stands there still, or at a row of what has gone."""
 

@@ -21,6 +21,7 @@ from lighthousefs.answers.noise import Noise
 from lighthousefs.answers.visible import Visible
 from lighthousefs.domain.events import AttributesChanged
 from lighthousefs.engine.engine import Engine
+from lighthousefs.limits import GROUP_SPANS_MAX, GROUPS_PENDING_MAX
 from lighthousefs.log.eventlog import Logged
 from lighthousefs.tables.rows import VERSION
 from lighthousefs.tables.schema import SEQ_KEY, Table, ino_key, ino_seq_key, name_key, past_name_key
@@ -41,10 +42,6 @@ _TREE_MADE_MIN = 3
 _DRESSING_MAX = 256
 """How many files make a run of one process a group; the second one where a folder is among them that it filled; and how
 much it may do besides between two of them."""
-_PENDING_MAX = 16_384
-_SPANS_MAX = 4096
-"""How many groups may wait for the beginning of an older one, and in how many pieces one may lie among others: what goes on
-for longer is told in parts."""
 
 
 @dataclass(slots=True, eq=False)
@@ -141,7 +138,7 @@ class Grouping:
         event, seq = logged.event, logged.seq
         self._fed += 1
         self._end_runs(logged.log_time)
-        if len(self._pending) >= _PENDING_MAX:
+        if len(self._pending) >= GROUPS_PENDING_MAX:
             self._cut(next(iter(self._pending.values())), seq)
         key = (getattr(event.fields, "ino", 0), event.session)
         claim = self._claims.get(key)
@@ -158,7 +155,7 @@ class Grouping:
                 self._goes_on(group.run, logged)
             if seq == claim.begin or event.type == "file-created":
                 del self._claims[key]
-            elif len(group.spans) > _SPANS_MAX:
+            elif len(group.spans) > GROUP_SPANS_MAX:
                 self._cut(group, seq)
             return
         group = Group(logged, seq, is_noise=self._noise.hides(self._engine, logged))
@@ -367,7 +364,7 @@ class Grouping:
         if known is not None or is_folder:
             kept.kind, kept.folder = "tree", folder
         run.folders[folder] = kept
-        if len(kept.spans) > _SPANS_MAX and not run.is_over:
+        if len(kept.spans) > GROUP_SPANS_MAX and not run.is_over:
             self._end(run.key)
 
     def _merge(self, one: Group, other: Group) -> Group:

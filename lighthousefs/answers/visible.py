@@ -17,11 +17,11 @@ from lighthousefs.domain.state import Inode
 from lighthousefs.engine.engine import Engine
 from lighthousefs.errors import Unusable
 from lighthousefs.ids import ROOT_INO
+from lighthousefs.limits import FOLDERS_KNOWN_MAX
 from lighthousefs.log.eventlog import Logged
 from lighthousefs.tables.moment import Moment, row_until
 
 ROWS_BETWEEN_PAUSES = 64
-_FOLDERS_KNOWN_MAX = 65_536
 _MADE = ("file-created", "directory-created", "symlink-created", "node-created")
 _REMOVED = ("unlinked", "directory-removed")
 _FOR_ROOT = b"trusted."
@@ -145,7 +145,7 @@ class Visible:
                 passed.append((ino, row))
                 known = _Known(0, seq, True, True) if ino == ROOT_INO else None
                 ino = row.parent
-        if len(self._folders) > _FOLDERS_KNOWN_MAX:
+        if len(self._folders) > FOLDERS_KNOWN_MAX:
             self._folders.clear()
         for ino, row in reversed(passed):
             search = known.search and self._may(moment, ino, row, SEARCH)

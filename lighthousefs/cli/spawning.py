@@ -20,13 +20,12 @@ import lighthousefs
 from lighthousefs.control.problems import Answered, Problem
 from lighthousefs.errors import Unusable
 from lighthousefs.layout import Layout
+from lighthousefs.limits import LOG_BYTES_KEPT_MAX
 from lighthousefs.runtime import log_path
 from lighthousefs.storage.store import Store
 
 LOG_LINES_SHOWN = 3
 LOG_BYTES_READ = 16 << 10
-LOG_BYTES_KEPT_MAX = 1 << 20
-"""A longer log of former daemons makes room when the next one starts."""
 
 
 def start_daemon(

@@ -23,8 +23,6 @@ from lighthousefs.domain import acl
 from lighthousefs.domain.permission import SEARCH, Asker, PastRule
 from lighthousefs.errors import Refused, Unusable
 
-OWNERS_ANSWERS_MAX = 16
-"""Answers that root and the daemon's user are given at a time; the next ones wait for their turn."""
 _SO_PEERGROUPS = 59
 """asm-generic/socket.h; the socket module has no name for it."""
 _GROUPS_BYTES_MAX = 4 * 65_536
@@ -75,6 +73,11 @@ class Admission:
     @property
     def is_for_others(self) -> bool:
         return self._mount_point is not None
+
+    @property
+    def questions(self) -> int:
+        """Connections at the moment."""
+        return self._open.total()
 
     @contextmanager
     def counted(self, peer: Peer) -> Iterator[None]:

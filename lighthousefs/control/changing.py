@@ -19,8 +19,7 @@ from lighthousefs.engine.engine import Engine
 from lighthousefs.engine.unfinished import version_so_far
 from lighthousefs.errors import Unusable
 
-COMMANDS_MAX = 1024
-_Place = Annotated[int, Field(ge=-COMMANDS_MAX, le=limits.SEQ_MAX)]
+_Place = Annotated[int, Field(ge=-limits.COMMANDS_MAX, le=limits.SEQ_MAX)]
 """Of an inode or an event: its number, or below 0 what an earlier command makes."""
 _Time = Annotated[int, Field(ge=limits.TIME_MIN_NS, le=limits.TIME_MAX_NS)]
 _STANDING = Annotated[list[bool], Field(min_length=len(c.Standing._fields), max_length=len(c.Standing._fields))]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lighthousefs.control import protocol
 from lighthousefs.control.problems import Answered, from_message
 from lighthousefs.errors import Unusable
+from lighthousefs.limits import ANSWER_BYTES_MAX
 from lighthousefs.processes import is_stopped
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ class Client:
 
     def _receive(self) -> protocol.Message:
         try:
-            length = protocol.body_length(self._exactly(protocol.LENGTH.size), protocol.ANSWER_BYTES_MAX)
+            length = protocol.body_length(self._exactly(protocol.LENGTH.size), ANSWER_BYTES_MAX)
             return protocol.parse(self._exactly(length))
         except (OSError, protocol.Malformed) as error:
             raise self._lost(error) from error

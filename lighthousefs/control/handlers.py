@@ -76,7 +76,7 @@ class _ChildrenArguments(Arguments):
 class _NamedArguments(Arguments):
     ino: _Ino
     seq: _Seq
-    names: Annotated[list[bytes], Field(max_length=folders.CHILDREN_MAX)]
+    names: Annotated[list[bytes], Field(max_length=limits.CHILDREN_MAX)]
 
 
 class _ContentsArguments(Arguments):
@@ -96,7 +96,7 @@ class _EventsArguments(Arguments):
 
 
 class _AppendArguments(Arguments):
-    commands: Annotated[list[Any], Field(max_length=changing.COMMANDS_MAX)]
+    commands: Annotated[list[Any], Field(max_length=limits.COMMANDS_MAX)]
     correlation: str | None = None
     origin: bytes | None = None
     close: bool = True

@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-LOGS_KEPT_MAX = 16
-"""Of daemons that have ended, the newest; the last words of one that died are what somebody may look for."""
+from lighthousefs.limits import LOGS_KEPT_MAX
+
 _TRIES = 50
 _PAUSE_SECONDS = 0.02
 

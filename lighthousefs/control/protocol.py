@@ -21,11 +21,6 @@ from lighthousefs.control.problems import Problem
 from lighthousefs.errors import Unusable
 
 VERSION = 1
-REQUEST_BYTES_MAX = 64 << 10
-CHANGES_BYTES_MAX = 4 << 20
-"""Of a request by who may change all: it carries a few of the largest writes."""
-ANSWER_BYTES_MAX = 64 << 20
-"""A row holds a path, and folders can be nested without a limit."""
 LENGTH = Struct(">I")
 
 Message: TypeAlias = dict[str, Any]

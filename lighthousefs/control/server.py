@@ -19,12 +19,13 @@ from pathlib import Path
 import trio
 
 from lighthousefs.control import protocol
-from lighthousefs.control.admission import OWNERS_ANSWERS_MAX, Admission, Peer, peer_of
+from lighthousefs.control.admission import Admission, Peer, peer_of
 from lighthousefs.control.interface import Answer, Caller, Change, Handler
 from lighthousefs.control.leftovers import undisturbed
 from lighthousefs.control.problems import Problem, describe
 from lighthousefs.domain.permission import Asker, PastRule
 from lighthousefs.errors import LighthouseError, Unusable
+from lighthousefs.limits import CHANGES_BYTES_MAX, OWNERS_ANSWERS_MAX, REQUEST_BYTES_MAX
 
 _log = logging.getLogger(__name__)
 
@@ -122,7 +123,7 @@ class _Connections:
             peer = client.peer()
             with self._admission.counted(peer):
                 asker = await trio.to_thread.run_sync(self._admission.admit, peer, abandon_on_cancel=True)
-                limit = protocol.CHANGES_BYTES_MAX if asker.sees_all else protocol.REQUEST_BYTES_MAX
+                limit = CHANGES_BYTES_MAX if asker.sees_all else REQUEST_BYTES_MAX
                 within = IDLE_SECONDS_MAX if asker.sees_all else SILENT_SECONDS_MAX
                 while (message := await client.receive(limit, within)) is not None:
                     async with self._turn(client, asker):

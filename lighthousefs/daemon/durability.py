@@ -22,6 +22,8 @@ class Durability:
         self._asked = 0
         self._done = 0
         self._round: trio.Event | None = None
+        # Its own: commands, which share the others, must not keep callers of fsync waiting.
+        self._thread = trio.CapacityLimiter(1)
         self._due = trio.Event()
         engine.on_commit_due = lambda: self._due.set()
 
@@ -40,7 +42,7 @@ class Durability:
             self._round = trio.Event()
             covered = self._asked
             try:
-                await trio.to_thread.run_sync(self._engine.sync)
+                await trio.to_thread.run_sync(self._engine.sync, limiter=self._thread)
                 self._done = covered
             finally:
                 self._round.set()

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import trio
 
-from lighthousefs import __version__, runtime
+from lighthousefs import __version__, limits, runtime
 from lighthousefs.answers.alerts import alerts
 from lighthousefs.answers.eventjson import event_line
 from lighthousefs.answers.health import ServedBy, health
@@ -29,6 +29,7 @@ from lighthousefs.control.leftovers import clear_away
 from lighthousefs.control.server import questions
 from lighthousefs.control.server import serve as serve_control
 from lighthousefs.daemon.durability import Durability
+from lighthousefs.daemon.holdings import holdings, queues
 from lighthousefs.daemon.scrub import Scrub
 from lighthousefs.domain.events import DamageFound, Mounted, Unmounted
 from lighthousefs.domain.permission import PastRule
@@ -113,6 +114,12 @@ class _Daemon:
             opened.store, options.mount_point, control_socket, options.config, options.config_file, runtime.log_file()
         )
         self._past_rule = PastRule(options.config.past, os.geteuid(), options.config.auditors)
+        self._admission = Admission(
+            self._past_rule,
+            mount_point=options.mount_point if options.allow_other else None,
+            acls=options.acl,
+            bounds=options.config.bounds,
+        )
 
         self._engine.damages.on_found = self._tell_of_damage
 
@@ -165,7 +172,10 @@ class _Daemon:
         )
 
     def _health(self) -> bytes:
-        facts = health(self._engine, self._served_by) | {"requests": dict(sorted(requests.items()))}
+        followers, bounds = self._operations.followers, self._options.config.bounds
+        held = holdings(self._engine, self._tree) | queues(self._admission, self._invalidation, followers, bounds)
+        counted = {"holds": held, "requests": dict(sorted(requests.items()))}
+        facts = health(self._engine, self._served_by) | counted
         text = json.dumps(facts, indent=2).encode()
         # Counters grow between a stat and a read: blanks keep the size, as archivers take amiss what it does else.
         return text.ljust(-(-(len(text) + 1) // _HEALTH_BYTES_STEP) * _HEALTH_BYTES_STEP - 1) + b"\n"
@@ -178,6 +188,7 @@ class _Daemon:
         return in_force(self._options.config, self._options.config_file).encode()
 
     async def _serve(self, ready: Callable[[dict[str, Any]], None]) -> None:
+        trio.to_thread.current_default_thread_limiter().total_tokens = limits.WORKER_THREADS_MAX
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._wait_for_signal)
             nursery.start_soon(self._durability.run)
@@ -186,14 +197,12 @@ class _Daemon:
             nursery.start_soon(self._size_full_runs)
             nursery.start_soon(self._invalidation.run)
             nursery.start_soon(self._operations.followers.run)
-            open_to_others = self._options.mount_point if self._options.allow_other else None
-            bounds = self._options.config.bounds
-            admission = Admission(self._past_rule, mount_point=open_to_others, acls=self._options.acl, bounds=bounds)
             noise = Noise(self._options.config.noise)
+            refusals = self._tree.callers.refusals
             handlers = make_handlers(
-                self._engine, self._served_by, admission.require_past, self._settle, noise, self._tree.callers.refusals
+                self._engine, self._served_by, self._admission.require_past, self._settle, noise, refusals
             )
-            await nursery.start(serve_control, self._control_socket, handlers, admission)
+            await nursery.start(serve_control, self._control_socket, handlers, self._admission)
             nursery.start_soon(self._announce, ready)
             await session.answer()
             nursery.cancel_scope.cancel()

@@ -10,6 +10,7 @@ import msgpack
 from lighthousefs.domain.codec import decode
 from lighthousefs.errors import DamagedContents
 from lighthousefs.ids import payload_seq
+from lighthousefs.limits import DAMAGES_MAX
 from lighthousefs.tables.kv import Kv
 from lighthousefs.tables.moment import Moment
 from lighthousefs.tables.rows import TIME, event_row
@@ -17,8 +18,6 @@ from lighthousefs.tables.schema import INO_SEQ_KEY, Table, ino_key, ino_seq_key
 
 _KEY = b"damages"
 SCRUB_KEY = b"scrub"
-DAMAGES_MAX = 1000
-"""So many are kept one by one. A disk that has more is not read on to count them."""
 
 
 class Damage(NamedTuple):

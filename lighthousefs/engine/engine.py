@@ -59,8 +59,6 @@ _log = logging.getLogger(__name__)
 
 COMMIT_SECONDS_MAX = 0.010
 """A commit holds requests: its size follows what it costs."""
-_COMMIT_EVENTS_MIN = 200
-_COMMIT_EVENTS_MAX = 20_000
 _CREATES = (CreateFile, CreateDirectory, CreateSymlink, CreateNode)
 Ending: TypeAlias = Callable[[Sequence[Made]], Iterator[Command]]
 """A generator function: it begins when the commands of a batch are applied, and sees the tables as they are then."""
@@ -423,11 +421,11 @@ class Engine:
 
     def _adapt(self, events: int, seconds: float) -> None:
         if self.space.is_tight:
-            self._commit_events = _COMMIT_EVENTS_MIN
+            self._commit_events = limits.COMMIT_EVENTS_LEAST
         elif seconds > COMMIT_SECONDS_MAX and events >= self._commit_events:
-            self._commit_events = max(_COMMIT_EVENTS_MIN, self._commit_events * 3 // 4)
+            self._commit_events = max(limits.COMMIT_EVENTS_LEAST, self._commit_events * 3 // 4)
         elif seconds < COMMIT_SECONDS_MAX / 2 and events >= self._commit_events:
-            self._commit_events = min(_COMMIT_EVENTS_MAX, self._commit_events * 5 // 4)
+            self._commit_events = min(limits.COMMIT_EVENTS_MAX, self._commit_events * 5 // 4)
 
     def _replay_live(self) -> None:
         """Throw the uncommitted tables away and make them again from the journal.

@@ -35,6 +35,10 @@ class Followers:
         self._polls: dict[int, pyfuse3.PollHandle] = {}
         self._due = trio.Event()
 
+    @property
+    def waiting(self) -> int:
+        return len(self._reads)
+
     async def wait(self, following: Following) -> None:
         """Return when there is something to read.
 

@@ -25,11 +25,11 @@ import trio
 from pyfuse3 import InodeT
 
 from lighthousefs.ids import ROOT_INO
+from lighthousefs.limits import INVALIDATIONS_QUEUED_MAX
 from lighthousefs.namespace.affected import Affected
 from lighthousefs.namespace.nodes import ROOT_NODE
 
 _log = logging.getLogger(__name__)
-QUEUED_MAX = 16
 _NOTIFY_INC_EPOCH = 8
 _HEADER = struct.Struct("<IiQ")
 _FORGOTTEN = (errno.ENOENT, errno.ENOTDIR)
@@ -41,7 +41,7 @@ class Invalidation:
     """
 
     def __init__(self, *, root_is_project: bool = False, all_names: bool | None = None) -> None:
-        self._send, self._receive = trio.open_memory_channel[tuple[Affected, trio.Event]](QUEUED_MAX)
+        self._send, self._receive = trio.open_memory_channel[tuple[Affected, trio.Event]](INVALIDATIONS_QUEUED_MAX)
         self._thread = trio.CapacityLimiter(1)
         self._root = {int(ROOT_INO): ROOT_NODE} if root_is_project else {}
         self._all_names = _kernel() >= (6, 19) if all_names is None else all_names
@@ -51,6 +51,10 @@ class Invalidation:
         done = trio.Event()
         await self._send.send((what, done))
         await done.wait()
+
+    @property
+    def queued(self) -> int:
+        return self._send.statistics().current_buffer_used
 
     async def run(self) -> None:
         """Work through the queue, for ever."""

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lighthousefs.errors import Damaged, LighthouseError
+from lighthousefs.limits import SEGMENT_BYTES
 from lighthousefs.log.payloads import (
     DERIVED_LANE,
     Place,
@@ -28,7 +29,6 @@ from lighthousefs.tables.kv import Kv
 from lighthousefs.tables.regions import Piece
 
 _log = logging.getLogger(__name__)
-FILE_BYTES_MAX = 64 << 20
 
 
 class DerivedFiles:
@@ -42,7 +42,7 @@ class DerivedFiles:
 
     def append(self, data: bytes) -> tuple[int, int]:
         """Where the bytes are now: segment and offset. OSError if the disk takes none."""
-        if self._descriptor < 0 or self._offset + len(data) > FILE_BYTES_MAX:
+        if self._descriptor < 0 or self._offset + len(data) > SEGMENT_BYTES:
             self._next()
         offset = self._offset
         if os.pwrite(self._descriptor, data, offset) != len(data):
@@ -54,7 +54,7 @@ class DerivedFiles:
         """Whether the next `length` bytes would be appended right behind what lies at `place`."""
         end = (place.lane, place.segment, place.offset + place.length)
         here = (DERIVED_LANE, self._segment, self._offset)
-        return self._descriptor >= 0 and end == here and self._offset + length <= FILE_BYTES_MAX
+        return self._descriptor >= 0 and end == here and self._offset + length <= SEGMENT_BYTES
 
     def _next(self) -> None:
         """Go on behind what is there: of the last file, or in a new one if that is full."""

@@ -19,7 +19,7 @@ from xxhash import xxh3_64_intdigest
 
 from lighthousefs.errors import Damaged, DamagedContents, IndexDamaged
 from lighthousefs.ids import payload_seq
-from lighthousefs.limits import BLOCK_BYTES
+from lighthousefs.limits import BLOCK_BYTES, FETCH_BYTES_MAX
 from lighthousefs.storage.record import Extent
 from lighthousefs.storage.segment import segment_name
 from lighthousefs.tables.kv import Kv
@@ -38,7 +38,6 @@ _STORED_HEAD = Struct("<IBBII")
 _EXTENT = Struct("<QII")
 _GAP_BYTES_MAX = 4096
 """Pieces that lie nearer to one another than this are fetched by one read."""
-_FETCH_BYTES_MAX = 4 << 20
 
 
 @functools.cache
@@ -205,7 +204,7 @@ def _near(fetch: list[_Wanted], wanted: _Wanted) -> bool:
     return (
         (wanted.lane, wanted.segment) == (last.lane, last.segment)
         and wanted.offset - last.offset - last.length < _GAP_BYTES_MAX
-        and wanted.offset + wanted.length - first.offset <= _FETCH_BYTES_MAX
+        and wanted.offset + wanted.length - first.offset <= FETCH_BYTES_MAX
     )
 
 

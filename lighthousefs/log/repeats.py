@@ -19,14 +19,13 @@ from xxhash import xxh3_64_intdigest
 
 from lighthousefs.errors import LighthouseError
 from lighthousefs.ids import payload_id, payload_seq
-from lighthousefs.limits import BLOCK_BYTES
+from lighthousefs.limits import BLOCK_BYTES, PAGES_GATHERED_MAX
 from lighthousefs.log.payloads import Place, Readers, find_place
 from lighthousefs.storage.record import Extent
 from lighthousefs.tables.kv import Kv
 from lighthousefs.tables.schema import Table
 
 PAGE_BYTES = 4096
-GATHERED_MAX = 8192
 EXTENTS_MAX = 64
 """A copy of contents in more pieces than this would cost more than it saves, in rows and in reads."""
 NEAR_EVENTS = 8
@@ -62,7 +61,7 @@ class Repeats:
 
     def _gather(self, page: bytes | memoryview, payload: int, at: int) -> None:
         self._gathered[xxh3_64_intdigest(page)] = (payload, at)
-        if len(self._gathered) >= GATHERED_MAX:
+        if len(self._gathered) >= PAGES_GATHERED_MAX:
             self.flush()
 
     def flush(self) -> None:

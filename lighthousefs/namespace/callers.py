@@ -35,6 +35,9 @@ class Callers:
         self._recent: deque[Refusal] = deque(maxlen=limits.REFUSALS_KEPT_MAX)
         self._count = 0
 
+    def __len__(self) -> int:
+        return len(self._recent)
+
     def agent(self, caller: Caller) -> str:
         """Known already or not: asking makes no events."""
         return self._engine.identities.agent_of(caller.uid, caller.gid)

@@ -16,10 +16,10 @@ from blake3 import blake3
 from lighthousefs.domain.state import Inode
 from lighthousefs.engine.engine import Engine
 from lighthousefs.errors import Refused
+from lighthousefs.limits import DIGESTS_KEPT_MAX
 
 SLICE_BYTES = 1 << 20
 WAIT_SECONDS_MAX = 10.0
-DIGESTS_KEPT_MAX = 4096
 
 
 class _Digest:
@@ -35,6 +35,9 @@ class Digests:
         self._engine = engine
         self._wait_seconds = wait_seconds
         self._kept: OrderedDict[tuple[int, int], _Digest] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
 
     def prepare(self, ino: int, row: Inode, seq: int) -> Iterator[None]:
         """Compute the digest of a file whose row, as of event `seq`, is `row`; pauses. Raises Refused (EAGAIN) after a while."""

@@ -12,9 +12,9 @@ from typing import Final
 
 from lighthousefs.domain.commands import SYSTEM, ReleaseInode
 from lighthousefs.engine.engine import Engine
+from lighthousefs.limits import LATE_NAMES_MAX
 
 KEPT_SECONDS: Final = 1.0
-_NAMES_MAX: Final = 256
 
 
 class Retries:
@@ -27,7 +27,7 @@ class Retries:
 
     def came_late(self, folder: int, name: bytes) -> None:
         """Who found something at this name is told that it is gone."""
-        if len(self._late) >= _NAMES_MAX:
+        if len(self._late) >= LATE_NAMES_MAX:
             del self._late[next(iter(self._late))]
         self._late[folder, name] = time.monotonic() + KEPT_SECONDS
 

@@ -22,6 +22,7 @@ from blake3 import blake3
 
 from lighthousefs.domain.state import Inode
 from lighthousefs.engine.engine import Engine
+from lighthousefs.limits import BLOCKS_KEPT_MAX
 from lighthousefs.namespace.following import LIVE_LOG, LiveLog, after_of
 from lighthousefs.namespace.found import Caller, Found, refuse, synthetic_row
 from lighthousefs.namespace.items import FolderItem, Item, Line, Owner, Reading, for_auditors
@@ -33,11 +34,11 @@ _log = logging.getLogger(__name__)
 EVENTS = computed(b"events")
 BLOCK_EVENTS = 250
 BLOCKS_A_RUN = EVENTS_A_RUN // BLOCK_EVENTS
-BLOCKS_KEPT_MAX = BLOCKS_A_RUN
 SLICE_SECONDS = 0.004
 NEWEST = b"newest"
 
 assert EVENTS_A_RUN % BLOCK_EVENTS == 0
+assert BLOCKS_KEPT_MAX >= BLOCKS_A_RUN, "whoever reads a whole run twice writes its lines once"
 
 
 class Block:
@@ -55,6 +56,9 @@ class Blocks:
         self._engine = engine
         self._line = line
         self._kept: OrderedDict[int, Block] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
 
     def written(self, first: int, last: int) -> Iterator[Block | None]:
         """The block that begins with event `first`, up to event `last` at least: pauses (None), then the block."""
@@ -287,6 +291,10 @@ class EventsFolder(FolderItem):
         self._newest = NewestLink(owner, engine)
         self._files: dict[int, RunFile] = {}
         self._sized = 0
+
+    @property
+    def kept_blocks(self) -> int:
+        return len(self._blocks)
 
     def row(self, caller: Caller | None) -> Inode:
         return for_auditors(super().row(caller), self._auditors)

@@ -16,9 +16,9 @@ import time
 from lighthousefs import processes
 from lighthousefs.domain.commands import PRIVILEGED, STRANGER, Standing
 from lighthousefs.domain.state import Inode
+from lighthousefs.limits import STANDINGS_KEPT_MAX
 
 BITS = stat.S_ISUID | stat.S_ISGID
-_ASKED_MAX = 1024
 _SEARCHED_SECONDS_MAX = 0.2
 """Of each second. Who sets such bits on a file of his own could keep the mount searching: beyond this he is a stranger."""
 
@@ -41,7 +41,7 @@ class Standings:
     def asked_before_write(self, ino: int, row: Inode | None, pid: int) -> None:
         """The kernel is about to send the first part of a buffered write by this thread, unless it only asks for itself."""
         if row is not None and row.mode & BITS and processes.may_be_writing(pid):
-            if len(self._asked) >= _ASKED_MAX:
+            if len(self._asked) >= STANDINGS_KEPT_MAX:
                 self._asked.clear()
             self._asked[ino] = self.of_caller(row, pid)
 

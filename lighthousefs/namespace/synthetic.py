@@ -10,6 +10,7 @@ from lighthousefs.domain.permission import PastRule
 from lighthousefs.engine.engine import Engine
 from lighthousefs.ids import ROOT_INO
 from lighthousefs.layout import VIEWS_NAME, Layout
+from lighthousefs.limits import ITEMS_KEPT_MAX
 from lighthousefs.namespace.computed import agent_and_session, is_hash
 from lighthousefs.namespace.digests import Digests
 from lighthousefs.namespace.following import Following
@@ -31,7 +32,6 @@ from lighthousefs.namespace.nodes import ROOT_NODE, computed, text_handle, text_
 from lighthousefs.namespace.past import SELF_COOKIE, PastTree
 from lighthousefs.namespace.runs import EventsFolder, RunFile
 
-_REMEMBERED_MAX = 65_536
 STATUS = computed(b"status")
 _VIEWS = computed(VIEWS_NAME.encode())
 
@@ -72,6 +72,14 @@ class SyntheticTree:
         self._listings: dict[int, tuple[FolderItem, list[bytes]]] = {}
         self._counter = 0
 
+    @property
+    def kept_items(self) -> int:
+        return len(self._remembered)
+
+    @property
+    def kept_blocks(self) -> int:
+        return self._events.kept_blocks
+
     def _item(self, node: int) -> Item:
         item = self._items.get(node)
         if item is None:
@@ -93,7 +101,7 @@ class SyntheticTree:
         child = folder.child(name, caller)
         if isinstance(child, Item) and child.node not in self._items:
             self._remembered[child.node] = child
-            if len(self._remembered) > _REMEMBERED_MAX:
+            if len(self._remembered) > ITEMS_KEPT_MAX:
                 self._remembered.popitem(last=False)
         return child
 

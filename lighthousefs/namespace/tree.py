@@ -52,7 +52,7 @@ class Tree:
             b"status/whoami": CallersText(lambda caller: f"{self.callers.agent(caller)}\n".encode()),
             b"status/last-error": CallersText(self._last_error),
         }
-        digests = Digests(engine)
+        self.digests = digests = Digests(engine)
         self.synthetic = SyntheticTree(engine, of_caller | dict(texts), owner, rule, line, digests, layout)
         standings = Standings(source)
         self.live: LiveTree = (

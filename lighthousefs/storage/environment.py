@@ -22,18 +22,16 @@ from typing import NamedTuple
 import lmdb
 
 from lighthousefs.errors import DiskFull, IndexDamaged, StorageError
+from lighthousefs.limits import INDEX_BYTES_LEAST, INDEX_BYTES_MAX, INDEX_READERS_MAX
 from lighthousefs.storage.reserve import disk_of
 
 LMDB_ENGINE = "0.9"
 """py-lmdb bundles two engines whose files differ; `store.json` names the one that wrote the index."""
 _LIB_VERSION = 0
 
-MAP_BYTES_MAX = 1 << 40
-MAP_BYTES_MIN = 64 << 20
 FULL_BELOW_BYTES = 1 << 20
 MAP_ROOM_BYTES = 16 << 20
 """What one commit takes at most, and the changes until it; a map that is full in the middle of a change spoils them all."""
-READERS_MAX = 32
 
 _DATA = "data.mdb"
 
@@ -261,6 +259,13 @@ class Environment:
         except lmdb.Error as error:
             raise self._failure(error) from error
 
+    def readers(self) -> int:
+        """Places for read transactions that are taken, by any process."""
+        with _Errors(self.folder):
+            told = self._env.readers()
+        # One line for each below a heading, or one that says that there is none.
+        return len([line for line in told.splitlines() if line.split()[0].isdigit()])
+
     def check_readers(self) -> None:
         """Free what readers that died held on to."""
         with _Errors(self.folder):
@@ -307,14 +312,14 @@ def _open(folder: Path, tables: int, writable: bool) -> lmdb.Environment:
 
 
 def _open_in(path: str, folder: Path, tables: int, writable: bool) -> lmdb.Environment:
-    size = MAP_BYTES_MAX
+    size = INDEX_BYTES_MAX
     while True:
         try:
             return lmdb.open(
                 path,
                 map_size=size,
                 max_dbs=tables,
-                max_readers=READERS_MAX,
+                max_readers=INDEX_READERS_MAX,
                 mode=0o600,
                 readonly=not writable,
                 lock=writable,
@@ -324,8 +329,10 @@ def _open_in(path: str, folder: Path, tables: int, writable: bool) -> lmdb.Envir
         except (lmdb.MemoryError, MemoryError):
             # Address space only, but `ulimit -v` counts it.
             size //= 2
-            if size < MAP_BYTES_MIN:
-                raise StorageError(f"{folder}: no {MAP_BYTES_MIN >> 20} MiB of address space for the index") from None
+            if size < INDEX_BYTES_LEAST:
+                raise StorageError(
+                    f"{folder}: no {INDEX_BYTES_LEAST >> 20} MiB of address space for the index"
+                ) from None
         except lmdb.Error as error:
             raise _storage_error(error, folder) from error
 

@@ -17,9 +17,9 @@ from types import TracebackType
 from typing import Final
 
 from lighthousefs.errors import Damaged, DiskFull, FormatError, StorageError, Unusable
+from lighthousefs.limits import SEGMENT_DESCRIPTORS_MAX
 from lighthousefs.storage.record import Buffer
 
-DESCRIPTORS_MAX: Final = 128
 WINDOW_BYTES: Final = 1024 * 1024
 
 FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -140,7 +140,7 @@ class SegmentWindow:
 
 
 class SegmentReader:
-    """Reads contents through at most 128 descriptors. For one thread: a worker makes its own."""
+    """Reads contents through at most SEGMENT_DESCRIPTORS_MAX descriptors. For one thread: a worker makes its own."""
 
     def __init__(self, folder: Path, lane: int = 0) -> None:
         self._folder = folder
@@ -169,12 +169,16 @@ class SegmentReader:
             raise Damaged(self._place(segment), f"the file ends at {offset + len(data)}, inside of stored contents")
         return data
 
+    @property
+    def open_files(self) -> int:
+        return len(self._descriptors)
+
     def close(self) -> None:
         while self._descriptors:
             os.close(self._descriptors.popitem()[1])
 
     def _open(self, segment: int) -> int:
-        if len(self._descriptors) >= DESCRIPTORS_MAX:
+        if len(self._descriptors) >= SEGMENT_DESCRIPTORS_MAX:
             os.close(self._descriptors.popitem(last=False)[1])
         descriptor = os.open(self._folder / segment_name(self._lane, segment), os.O_RDONLY | os.O_CLOEXEC)
         self._descriptors[segment] = descriptor

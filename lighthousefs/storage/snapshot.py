@@ -17,7 +17,8 @@ import lmdb
 from lmdb import verify as offline
 
 from lighthousefs.errors import Damaged, StorageError
-from lighthousefs.storage.environment import MAP_BYTES_MAX, READERS_MAX, index_is_whole
+from lighthousefs.limits import INDEX_BYTES_MAX, INDEX_READERS_MAX
+from lighthousefs.storage.environment import index_is_whole
 
 _DATA = "data.mdb"
 _META_PAGES = 2
@@ -62,8 +63,8 @@ def _opened(index: Path) -> Any:
     try:
         environment = lmdb.open(
             f"/proc/self/fd/{descriptor}",
-            map_size=MAP_BYTES_MAX,
-            max_readers=READERS_MAX,
+            map_size=INDEX_BYTES_MAX,
+            max_readers=INDEX_READERS_MAX,
             readonly=True,
             create=False,
             lib_version=0,

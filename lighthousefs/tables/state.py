@@ -13,6 +13,7 @@ import msgpack
 from lighthousefs.domain.events import EVENT_TYPES, Event
 from lighthousefs.domain.state import Entry, Inode
 from lighthousefs.ids import ROOT_INO
+from lighthousefs.limits import INODES_KEPT_MAX
 from lighthousefs.tables import contents
 from lighthousefs.tables.kv import Kv
 from lighthousefs.tables.postings import Postings
@@ -44,7 +45,6 @@ from lighthousefs.tables.schema import (
 
 TYPE_CODES: dict[str, int] = {name: code for code, name in enumerate(EVENT_TYPES, 1)}
 _CODE_BYTES: dict[str, bytes] = {name: bytes([code]) for name, code in TYPE_CODES.items()}
-_CACHED_INODES_MAX = 8192
 _VERSION_CLOSED = "version-closed"
 
 
@@ -310,6 +310,6 @@ class TableState:
         self.kv.put(Table.WRITERS, seq_key(number), writer_id)
 
     def _remember(self, ino: int, row: Inode, value: bytes) -> None:
-        if len(self._inodes) >= _CACHED_INODES_MAX:
+        if len(self._inodes) >= INODES_KEPT_MAX:
             self._inodes.clear()
         self._inodes[ino] = (row, value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-from tortures import big, full, kill, programs, random_runs, space, stress
+from tortures import big, drills, full, kill, kills, programs, random_runs, soak, space, stress
 
 PARTS = {
     "posix": partial(random_runs.main, "posix"),
@@ -16,6 +16,9 @@ PARTS = {
     "programs": programs.main,
     "stress": stress.main,
     "space": space.main,
+    "soak": soak.main,
+    "kills": kills.main,
+    "drills": drills.main,
 }
 
 if __name__ == "__main__":
