@@ -138,7 +138,7 @@ class StoreJudge:
         self.rows = _looked_up(store)
         self.tree = told_of(store)
 
-    def index(self, _path: Path, _at: int) -> int:
+    def index(self, path: Path, at: int) -> int:
         """Rows that are what they were, found by all ways to them, in pages without a fault: that is harmless."""
         if not index_is_whole(self.store / "index"):
             return FOUND
@@ -148,10 +148,10 @@ class StoreJudge:
             is_same = False
         if is_same and structure_faults(self.store / "index") == []:
             return HARMLESS
-        return FOUND if self.is_found() else WRONG
+        return self.other(path, at)
 
     def other(self, _path: Path, _at: int) -> int:
-        """The journal, and store.json: what nobody complains of must leave everything as it was."""
+        """What nobody complains of must leave everything as it was: a hint, or an index that is a commit behind."""
         if self.is_found():
             return FOUND
         return HARMLESS if told_of(self.store) == self.tree else WRONG
