@@ -12,6 +12,8 @@ import os
 import time
 from collections.abc import Callable
 
+from lighthousefs.limits import TIME_MAX_NS
+
 
 @functools.cache
 def _clock_file() -> int:
@@ -49,9 +51,10 @@ class LogClock:
         self._at = monotonic()
 
     def now(self) -> int:
-        """Log time in ns since 1970 UTC; never less than any answer before."""
+        """Log time in ns since 1970 UTC; never less than any answer before, nor more than 64 bits say."""
         monotonic = self._monotonic()
-        now = max(self._wall(), self._last + monotonic - self._at)
+        # At the end, in 2262, it stands still: a clock that was there once must not end a store for ever.
+        now = min(max(self._wall(), self._last + monotonic - self._at), TIME_MAX_NS)
         self._last = now
         self._at = monotonic
         return now

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-from tortures import big, drills, full, kill, kills, programs, random_runs, soak, space, stress
+from tortures import big, drills, flips, full, kill, kills, programs, random_runs, soak, space, stress
 
 PARTS = {
     "posix": partial(random_runs.main, "posix"),
@@ -19,6 +19,7 @@ PARTS = {
     "soak": soak.main,
     "kills": kills.main,
     "drills": drills.main,
+    "flips": flips.main,
 }
 
 if __name__ == "__main__":
