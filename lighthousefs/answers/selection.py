@@ -159,6 +159,15 @@ class Selection:
         return seq
 
 
+def of_types(engine: Engine, types: Collection[str], after: int) -> Iterator[int]:
+    """Seqs above `after` of events of any of some types, newest first."""
+    indexes = [_Posted(engine, "by_type", lambda state: state.by_type, TYPE_CODES[kind]) for kind in types]
+    seq = engine.last_seq
+    while (seq := max(index.at_or_before(seq) for index in indexes)) > after:
+        yield seq
+        seq -= 1
+
+
 def narrow(selection: Selection, concerned: Concerned) -> Iterator[None]:
     """Leave only what may concern a path. Yields None where the work may pause."""
     engine = selection.engine

@@ -14,7 +14,7 @@ from lighthousefs.cli.following import follow as followed
 from lighthousefs.cli.options import json_option, target_argument
 from lighthousefs.cli.show import SeqArgument
 from lighthousefs.cli.target import find, with_path
-from lighthousefs.cli.wording import counted, in_words, in_words_raw
+from lighthousefs.cli.wording import counted, dimmed, in_words, in_words_raw
 from lighthousefs.limits import SEQ_MAX, SESSION_MAX
 
 
@@ -119,8 +119,7 @@ def _tell(row: Row, *, raw: bool, as_json: bool) -> None:
         output.json_line(row)
     else:
         line = in_words_raw(row) if raw else in_words(row)
-        head = (f"@{row['seq']}".ljust(7), row["log_time"][:19] + "Z", row["agent"].ljust(12))
-        output.log_line(head, line.what.ljust(18 if raw else 9), *filter(None, [line.path, line.detail]))
+        output.log_line(dimmed(row), line.what.ljust(18 if raw else 9), *filter(None, [line.path, line.detail]))
 
 
 def _explain(told: dict[str, Any], *, as_json: bool) -> None:

@@ -37,6 +37,8 @@ COMMANDS = {
     "report": "What happened, as one page of HTML.",
     "show": "One event whole.",
     "diff": "What differs between two moments.",
+    "changes": "Which paths changed since a moment, by whom.",
+    "deleted": "What was removed, and the line that brings it back.",
     "verify": "Whether a store is what was written.",
     "repair": "Mend what can be, list what cannot.",
     "config": "Check settings, show those in force, or all there are.",

@@ -163,7 +163,7 @@ def make_handlers(
         "show": Handler(show),
         "status": Handler(status),
         "sync": Handler(synced, first=engine.sync),
-        **past_handlers(engine, require_past),
+        **past_handlers(engine, require_past, noise),
         **_project_handlers(engine, require_past, settle),
     }
 
