@@ -39,6 +39,7 @@ COMMANDS = {
     "diff": "What differs between two moments.",
     "changes": "Which paths changed since a moment, by whom.",
     "deleted": "What was removed, and the line that brings it back.",
+    "blame": "Who made each line of a file.",
     "verify": "Whether a store is what was written.",
     "repair": "Mend what can be, list what cannot.",
     "config": "Check settings, show those in force, or all there are.",

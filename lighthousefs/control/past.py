@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lighthousefs.answers import changed, differing
+from lighthousefs.answers import blaming, changed, differing
 from lighthousefs.answers.noise import Noise
 from lighthousefs.control.arguments import Arguments, checked
 from lighthousefs.control.interface import Answer, Change, Handler
@@ -32,6 +32,11 @@ class _DeletedArguments(Arguments):
     all: bool = False
 
 
+class _BlameArguments(Arguments):
+    path: bytes
+    at: str | None = None
+
+
 def past_handlers(
     engine: Engine, require_past: Callable[[Asker], None], noise: Noise | None
 ) -> dict[str, Handler | Change]:
@@ -50,4 +55,8 @@ def past_handlers(
         require_past(asker)
         return changed.deleted(engine, asker, hidden, **checked(_DeletedArguments, arguments).model_dump())
 
-    return {"changes": Handler(changes), "deleted": Handler(deleted), "diff": Handler(diff)}
+    def blame(arguments: dict[str, Any], asker: Asker) -> Answer:
+        require_past(asker)
+        return blaming.blame(engine, asker, **checked(_BlameArguments, arguments).model_dump())
+
+    return {"blame": Handler(blame), "changes": Handler(changes), "deleted": Handler(deleted), "diff": Handler(diff)}
