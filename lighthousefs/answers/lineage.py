@@ -62,7 +62,7 @@ def versions(engine: Engine, ino: int, last: int) -> Iterator[Version | None]:
     Where several sessions write at a time each one's stretch is a version, so that every byte is named with its writer.
     """
     writing, size = _Writing(), 0
-    for seq in _events(engine, ino, last, _CONTENTS):
+    for seq in events_of(engine, ino, last, _CONTENTS):
         if seq is None:
             yield None
             continue
@@ -95,7 +95,7 @@ def _version(ino: int, made_by: Logged, writing: _Writing, size: int) -> Version
     return Version(ino, made_by.seq, made_by, size, start, stop, writing.is_whole, writing.first)
 
 
-def _events(engine: Engine, ino: int, last: int, codes: Collection[int]) -> Iterator[int | None]:
+def events_of(engine: Engine, ino: int, last: int, codes: Collection[int]) -> Iterator[int | None]:
     """Events of some types about the inode up to event `last`, oldest first, with pauses (None)."""
     prefix = ino_key(ino)
     after: int | None = 0
@@ -134,7 +134,7 @@ def lineage(engine: Engine, ino: int, last: int) -> Generator[None, None, list[t
 def _before(engine: Engine, known: dict[bytes, list[Stay]], ino: int, last: int) -> Generator[None, None, Stay | None]:
     """What made room for the file at one of its names, the newest first."""
     arrivals = []
-    for seq in _events(engine, ino, last, _ARRIVALS):
+    for seq in events_of(engine, ino, last, _ARRIVALS):
         if seq is None:
             yield None
         else:

@@ -11,7 +11,7 @@ from lighthousefs.cli import output
 from lighthousefs.cli.asking import answers
 from lighthousefs.cli.log import When
 from lighthousefs.cli.options import json_option, target_argument
-from lighthousefs.cli.reading import read
+from lighthousefs.cli.reading import read, spooled
 from lighthousefs.cli.target import find, with_path
 from lighthousefs.cli.wording import dimmed, text_fields
 from lighthousefs.errors import Unusable
@@ -48,9 +48,8 @@ def blame(target: Path, path: str | None, at: str | None, blanks_ignored: bool, 
         raise click.UsageError("PATH is missing: whose lines?")
     told = Blame(moves=moves, blanks_ignored=blanks_ignored)
     versions: list[tuple[str, str, str, str]] = []
-    with answers(found) as answer:
-        # The connection takes a question when all rows of the last one have been taken.
-        for row in [*answer("blame", path=wanted, at=at or found.moment)]:
+    with answers(found) as answer, spooled(answer("blame", path=wanted, at=at or found.moment)) as rows:
+        for row in rows:
             _tell(answer, told, len(versions), row)
             versions.append((row["seq"], row["log_time"], row["agent"], row["path"]))
     if told.text.is_binary:

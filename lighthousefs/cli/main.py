@@ -40,6 +40,8 @@ COMMANDS = {
     "changes": "Which paths changed since a moment, by whom.",
     "deleted": "What was removed, and the line that brings it back.",
     "blame": "Who made each line of a file.",
+    "grep": "In which versions a text stood.",
+    "bisect": "The first event at which a command fails.",
     "verify": "Whether a store is what was written.",
     "repair": "Mend what can be, list what cannot.",
     "config": "Check settings, show those in force, or all there are.",

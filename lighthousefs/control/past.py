@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lighthousefs.answers import blaming, changed, differing
+from lighthousefs.answers import blaming, changed, differing, standing
 from lighthousefs.answers.noise import Noise
 from lighthousefs.control.arguments import Arguments, checked
 from lighthousefs.control.interface import Answer, Change, Handler
@@ -37,6 +37,13 @@ class _BlameArguments(Arguments):
     at: str | None = None
 
 
+class _VersionsArguments(Arguments):
+    path: bytes | None = None
+    since: str | None = None
+    until: str | None = None
+    all: bool = False
+
+
 def past_handlers(
     engine: Engine, require_past: Callable[[Asker], None], noise: Noise | None
 ) -> dict[str, Handler | Change]:
@@ -59,4 +66,14 @@ def past_handlers(
         require_past(asker)
         return blaming.blame(engine, asker, **checked(_BlameArguments, arguments).model_dump())
 
-    return {"blame": Handler(blame), "changes": Handler(changes), "deleted": Handler(deleted), "diff": Handler(diff)}
+    def versions(arguments: dict[str, Any], asker: Asker) -> Answer:
+        require_past(asker)
+        return standing.standing(engine, asker, hidden, **checked(_VersionsArguments, arguments).model_dump())
+
+    return {
+        "blame": Handler(blame),
+        "changes": Handler(changes),
+        "deleted": Handler(deleted),
+        "diff": Handler(diff),
+        "versions": Handler(versions),
+    }
