@@ -98,7 +98,7 @@ def log(
         if after is not None:
             raise click.UsageError("--after goes with --follow; without it: --since @SEQ")
         for row in ask(found, "log", **asked):
-            _tell(row, raw=asked["raw"], as_json=as_json)
+            tell(row, raw=asked["raw"], as_json=as_json)
         return
     if asked["until"] is not None or asked["explain"] or found.moment is not None:
         raise click.UsageError(
@@ -108,11 +108,12 @@ def log(
         raise click.UsageError("--after says where to begin: it does not go with --since or -n")
     del asked["until"], asked["explain"]
     for row in followed(found, after, **asked):
-        _tell(row, raw=asked["raw"], as_json=as_json)
+        tell(row, raw=asked["raw"], as_json=as_json)
         output.flush()
 
 
-def _tell(row: Row, *, raw: bool, as_json: bool) -> None:
+def tell(row: Row, *, raw: bool, as_json: bool) -> None:
+    """A line of the log, on stdout."""
     if "explain" in row:
         _explain(row["explain"], as_json=as_json)
     elif as_json:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lighthousefs.answers import blaming, changed, differing, standing
+from lighthousefs.answers.bounds import resolve
 from lighthousefs.answers.noise import Noise
 from lighthousefs.control.arguments import Arguments, checked
 from lighthousefs.control.interface import Answer, Change, Handler
@@ -37,6 +38,10 @@ class _BlameArguments(Arguments):
     at: str | None = None
 
 
+class _MomentArguments(Arguments):
+    when: str
+
+
 class _VersionsArguments(Arguments):
     path: bytes | None = None
     since: str | None = None
@@ -66,6 +71,10 @@ def past_handlers(
         require_past(asker)
         return blaming.blame(engine, asker, **checked(_BlameArguments, arguments).model_dump())
 
+    def moment(arguments: dict[str, Any], asker: Asker) -> Answer:
+        require_past(asker)
+        yield {"seq": resolve(engine, checked(_MomentArguments, arguments).when, engine.clock.now())}
+
     def versions(arguments: dict[str, Any], asker: Asker) -> Answer:
         require_past(asker)
         return standing.standing(engine, asker, hidden, **checked(_VersionsArguments, arguments).model_dump())
@@ -75,5 +84,6 @@ def past_handlers(
         "changes": Handler(changes),
         "deleted": Handler(deleted),
         "diff": Handler(diff),
+        "moment": Handler(moment),
         "versions": Handler(versions),
     }
