@@ -114,15 +114,17 @@ def events_of(engine: Engine, ino: int, last: int, codes: Collection[int]) -> It
         yield None
 
 
-def lineage(engine: Engine, ino: int, last: int) -> Generator[None, None, list[tuple[int, int]]]:
+def lineage(engine: Engine, ino: int, last: int, since: int = 0) -> Generator[None, None, list[tuple[int, int]]]:
     """(inode, up to which event its versions count) of all that the file `ino`, as it is after event `last`, descends from,
-    oldest first. Yields None where the work may pause."""
+    oldest first; no further back than what was there right after event `since`. Yields None where the work may pause."""
     known: dict[bytes, list[Stay]] = {}
     found: list[tuple[int, int]] = []
     met = set()
     while ino not in met:
         met.add(ino)
         found.append((ino, last))
+        if last <= since:
+            break
         before = yield from _before(engine, known, ino, last)
         row = None if before is None else engine.at(before.until - 1).bare_inode(before.ino)
         if before is None or row is None or not row.is_file:

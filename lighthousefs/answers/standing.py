@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_left, bisect_right
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator, Sequence
 
 from lighthousefs.answers.blaming import version_row
 from lighthousefs.answers.bounds import span
@@ -21,6 +21,8 @@ from lighthousefs.log.eventlog import Logged
 from lighthousefs.tables.state import TYPE_CODES
 
 _MOVES = {TYPE_CODES[name] for name in ("unlinked", "renamed", "inode-released")}
+_OPENS = {TYPE_CODES[name] for name in ("attributes-changed", "xattr-set", "xattr-removed")}
+"""What may let a user in, or shut one out."""
 _AT_ONCE_EVENTS_MAX = 3
 """From the end of a version to the rename by which `sed -i` or an editor puts it in its place; it may set modes between."""
 _PIECES_MAX = 16
@@ -51,7 +53,8 @@ def standing(
         inodes = yield from inodes_below(engine, concerned.inodes, INO_MAX)
     assert inodes is not None, "there are more inodes than there can be"
     below = concerned.path + b"/" if concerned.path else b""
-    files = _Files(engine, visible, Noise(()) if all else noise, first, last)
+    codes = _MOVES if asker.sees_all else _MOVES | _OPENS
+    files = _Files(engine, visible, Noise(()) if all else noise, codes, (first, last))
     for ino in sorted(inodes):
         yield from files.rows(ino, b"" if ino in concerned.inodes else below)
 
@@ -59,13 +62,15 @@ def standing(
 class _Files:
     """Answers for one file after the other."""
 
-    def __init__(self, engine: Engine, visible: Visible, hidden: Noise, first: int, last: int) -> None:
-        self._engine, self._visible, self._hidden = engine, visible, hidden
-        self._first, self._last = first, last
+    def __init__(
+        self, engine: Engine, visible: Visible, hidden: Noise, codes: Collection[int], asked: tuple[int, int]
+    ) -> None:
+        self._engine, self._visible, self._hidden, self._codes = engine, visible, hidden, codes
+        self._first, self._last = asked
 
     def rows(self, ino: int, below: bytes) -> Iterator[Row | None]:
         moves = []
-        for seq in events_of(self._engine, ino, self._last, _MOVES):
+        for seq in events_of(self._engine, ino, self._last, self._codes):
             if seq is None:
                 yield None
             else:
