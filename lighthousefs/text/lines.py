@@ -60,8 +60,10 @@ class FollowedText:
         at, begin = self._line_of(head)
         end = bisect_right(self._starts, len(old) - tail)
         # The same bytes at the end begin with a whole line only behind the end of one, in both.
-        until = self._starts[end] if end < len(self._starts) else len(old)
         moved = len(data) - len(old)
+        # As many lines more as differ: where lines repeat themselves, these may be the ones that came or went.
+        end += max(old.count(b"\n", begin, len(old) - tail), data.count(b"\n", begin, len(data) - tail)) + 1
+        until = self._starts[end] if end < len(self._starts) else len(old)
         removed, added = split_lines(old[begin:until]), split_lines(data[begin : until + moved])
         self._data = bytearray(data)
         self._starts[end:] = [start + moved for start in self._starts[end:]]

@@ -36,7 +36,26 @@ def matching_blocks(old: Sequence[bytes], new: Sequence[bytes]) -> list[Block]:
     ends = [Block(0, 0, head), Block(len(old) - tail, len(new) - tail, tail)]
     between = _between(old[head : len(old) - tail], new[head : len(new) - tail])
     inner = [Block(block.old + head, block.new + head, block.length) for block in between]
-    return _joined([block for block in (ends[0], *inner, ends[1]) if block.length])
+    return _slid(old, new, _joined([block for block in (ends[0], *inner, ends[1]) if block.length]))
+
+
+def _slid(old: Sequence[bytes], new: Sequence[bytes], blocks: list[Block]) -> list[Block]:
+    """Lines that only came or went lie as far down as they can, as git has it: what was appended is new, and not the same lines
+    before it."""
+    found = [Block(0, 0, 0)]
+    for block in blocks:
+        last = found.pop()
+        gone, came = old[last.old + last.length : block.old], new[last.new + last.length : block.new]
+        if bool(gone) != bool(came):
+            lines = gone or came
+            side, at = (old, block.old) if gone else (new, block.new)
+            steps = 0
+            while steps < block.length and side[at + steps] == side[at + steps - len(lines)]:
+                steps += 1
+            last = last._replace(length=last.length + steps)
+            block = Block(block.old + steps, block.new + steps, block.length - steps)
+        found += [last, block]
+    return [block for block in found if block.length]
 
 
 def _between(old: Sequence[bytes], new: Sequence[bytes]) -> list[Block]:
