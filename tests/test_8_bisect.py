@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -114,24 +115,31 @@ def test_ends_that_do_not_differ_are_said_in_words(hundred: Mounted, refuses: Re
     refused(str(store), *ends, "x", words="is not mounted")
 
 
-def test_an_interrupt_ends_it(hundred: Mounted) -> None:
-    command = [
-        "bisect",
-        str(hundred.mount_point),
-        "--good",
-        "@20",
-        "--bad",
-        "now",
-        "--",
-        "sh",
-        "-c",
-        "echo up; sleep 60",
-    ]
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 1)])
+def test_what_ends_it_ends_the_command_too(hundred: Mounted, number: signal.Signals, status: int) -> None:
+    command = ["--good", "@20", "--bad", "now", "--", "sh", "-c", "echo $$; sleep 60; echo later"]
     process = subprocess.Popen(
-        [*PROGRAM, *command], env=ENVIRONMENT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True
+        [*PROGRAM, "bisect", str(hundred.mount_point), *command],
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
     )
     assert process.stderr is not None
-    assert process.stderr.readline() == b"up\n"
-    os.killpg(process.pid, signal.SIGINT)
-    assert process.wait(30) == 130
+    group = int(process.stderr.readline())
+    os.kill(process.pid, number)
+    assert process.wait(30) == status
     process.stderr.close()
+    # Those that nobody waits for any more may be there for a moment.
+    ends = time.monotonic() + 20
+    while _lives(group):
+        assert time.monotonic() < ends, "the command lives on"
+        time.sleep(0.01)
+
+
+def _lives(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -16,6 +17,7 @@ from lighthousefs.cli import output
 from lighthousefs.cli.asking import answers
 from lighthousefs.cli.log import When, tell
 from lighthousefs.cli.options import json_option, target_argument
+from lighthousefs.cli.stopping import ended_by_sigterm
 from lighthousefs.cli.target import Target, find, with_path
 from lighthousefs.cli.wording import counted
 from lighthousefs.errors import Unusable
@@ -23,6 +25,8 @@ from lighthousefs.layout import VIEWS_NAME, Layout
 from lighthousefs.shell import quoted
 
 _SKIP = 125
+_ENDING_SECONDS = 2.0
+"""What an interrupted CMD has to put away its own things."""
 _COMMAND = "command"
 
 
@@ -69,8 +73,9 @@ def bisect(context: click.Context, target: Path, path: str | None, good: str, ba
         ends = [next(iter([*answer("moment", when=when)]))["seq"] for when in (good, bad)]
         rows = _candidates(answer, wanted, ends)
     trial = _Trial(history, command)
-    _require_to_differ(trial, ends)
-    skipped = _narrowed(trial, rows)
+    with ended_by_sigterm("the first bad event is not found yet"):
+        _require_to_differ(trial, ends)
+        skipped = _narrowed(trial, rows)
     for row in rows:
         tell(row, raw=False, as_json=as_json)
     if skipped:
@@ -138,18 +143,47 @@ class _Trial:
         folder = self._history / f"@{seq}"
         if not folder.is_dir():
             raise Unusable(f"{folder} may not be entered by you", "run this as who mounted the store")
-        try:
-            environment = {**os.environ, "LIGHTHOUSE_SEQ": str(seq)}
-            ended = subprocess.run(self._command, cwd=folder, env=environment, stdout=sys.stderr, check=False)
-        except (FileNotFoundError, PermissionError) as error:
-            raise Unusable(
-                f"{self._command[0]} cannot be run: {error.strerror}", "what runs is looked for in PATH"
-            ) from error
-        if ended.returncode == -signal.SIGINT:
+        status = _run(self._command, folder, {**os.environ, "LIGHTHOUSE_SEQ": str(seq)})
+        if status == -signal.SIGINT:
             raise KeyboardInterrupt
-        words = {0: "good", _SKIP: "skipped"}.get(ended.returncode, f"bad (exit status {ended.returncode})")
+        words = {0: "good", _SKIP: "skipped"}.get(status, f"bad (exit status {status})")
         output.note(f"@{seq}: {words}")
-        return ended.returncode
+        return status
+
+
+def _run(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> int:
+    """The exit status; whatever ends this ends the command with all that it started."""
+    # Until its number is known here nobody could end it.
+    came: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _frame: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        # A process group of its own, so that it can be ended as a whole; such a one may not read from the terminal.
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=sys.stderr, process_group=0
+        )
+    except OSError as error:
+        raise Unusable(f"{command[0]} cannot be run: {error.strerror}", "what runs is looked for in PATH") from error
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    try:
+        for again in came:
+            signal.raise_signal(again)
+        return process.wait()
+    except BaseException:
+        _end(process)
+        raise
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    for number in (signal.SIGINT, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_ENDING_SECONDS)
 
 
 def _require_to_differ(trial: _Trial, ends: Sequence[int]) -> None:
