@@ -146,6 +146,15 @@ def test_every_line_is_given_to_the_event_that_made_it(here: Path, for_all: Moun
         assert steps[row["text"]][0] < row["seq"] <= steps[row["text"]][1], row
 
 
+def test_a_copy_is_its_copiers_unless_asked(here: Path) -> None:
+    shell(ALICE, "umask 0; echo a1 > f; echo a2 >> f; echo xxxxx > decoy", here)
+    shell(BOB, "umask 0; cp f g; echo b1 >> g; cp g h; sed -i 1ib2 h", here)
+    shell(ALICE, "echo a3 >> f", here)
+    assert [agent for agent, _line in makers(here / "g")] == ["uid-4002"] * 3
+    assert makers(here / "g", "-C") == made("a1", "a2", "b1")
+    assert makers(here / "h", "-C") == made("b2", "a1", "a2", "b1")
+
+
 @both_layouts
 def test_a_folder_of_the_past_says_when(mounted: Mounted) -> None:
     (mounted.current / "f").write_text("one\n")

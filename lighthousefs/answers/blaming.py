@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from lighthousefs.answers.bounds import resolve
 from lighthousefs.answers.concerned import find, nothing_at, split
 from lighthousefs.answers.eventjson import Row, rfc3339, text_fields
-from lighthousefs.answers.lineage import Version, lineage, versions
+from lighthousefs.answers.lineage import Version, copied_from, lineage, versions
 from lighthousefs.answers.visible import Visible
 from lighthousefs.domain.permission import Asker
 from lighthousefs.engine.engine import Engine
@@ -17,8 +17,9 @@ _CARRIED_BYTES_MAX = 4 << 10
 """What a row carries of a version; more is asked for apart."""
 
 
-def blame(engine: Engine, asker: Asker, *, path: bytes, at: str | None) -> Iterator[Row | None]:
-    """Rows of the versions that the file at `path` descends from, oldest first, as far as the asker could read them.
+def blame(engine: Engine, asker: Asker, *, path: bytes, at: str | None, copies: bool = False) -> Iterator[Row | None]:
+    """Rows of the versions that the file at `path` descends from, oldest first, as far as the asker could read them; with
+    `copies` from the file that it began as a copy of too.
 
     A row is `seq`, `log_time` and `agent` of the event that a version is named by, `path` then, `ino` and `moment` to read it
     by, `size`; `whole`, or `start` and `stop` of the bytes that differ from the row before; `data`, these bytes, if they are
@@ -42,6 +43,9 @@ def blame(engine: Engine, asker: Asker, *, path: bytes, at: str | None) -> Itera
             f"{shown} is a {'folder' if row.is_dir else 'special file'}: it has no lines", "PATH is of a file"
         )
     segments = yield from lineage(engine, ino, last)
+    while copies and (source := (yield from copied_from(engine, visible, *segments[0]))) is not None:
+        # Each is older than the one before, so this ends.
+        segments = [*(yield from lineage(engine, *source)), *segments]
     is_told = True
     for descended, until in segments:
         for version in versions(engine, descended, until):

@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 from lighthousefs.answers.concerned import Stay, split, stays_at
 from lighthousefs.answers.eventjson import paths
-from lighthousefs.answers.visible import ROWS_BETWEEN_PAUSES
+from lighthousefs.answers.visible import ROWS_BETWEEN_PAUSES, Visible
 from lighthousefs.engine.engine import Engine
+from lighthousefs.limits import WRITE_BYTES_MAX
 from lighthousefs.log.eventlog import Logged
-from lighthousefs.tables.schema import INO_SEQ_KEY, Table, ino_key, ino_seq_key
+from lighthousefs.tables.schema import INO_KEY, INO_SEQ_KEY, Table, ino_key, ino_seq_key
 from lighthousefs.tables.state import TYPE_CODES
 
 _CONTENTS = {TYPE_CODES[name] for name in ("written", "truncated", "version-closed")}
@@ -159,3 +160,37 @@ def _before(engine: Engine, known: dict[bytes, list[Stay]], ino: int, last: int)
         if before is not None and before.ino != ino and (is_made or before.until > arrivals[0]):
             return before
     return None
+
+
+def copied_from(engine: Engine, visible: Visible, ino: int, last: int) -> Generator[None, None, tuple[int, int] | None]:
+    """(inode, event) of a file that is there to this day, and whose contents right after that event the first version of `ino`
+    had; None if there is none that the asker could see then, or the version is large."""
+    found = next((version for version in versions(engine, ino, last) if version is not None), None)
+    if found is None or not 0 < found.size <= WRITE_BYTES_MAX:
+        return None
+    before = engine.at(found.first)
+    row = engine.at(found.seq).bare_inode(ino)
+    assert row is not None, f"inode {ino} of a version is not there"
+    data = bytes(engine.read(row, 0, found.size, found.seq))
+    start: bytes | None = b""
+    while start is not None:
+        start, others = _live_inodes(engine, start)
+        for other in others:
+            source = before.bare_inode(other)
+            if other == ino or source is None or not source.is_file or source.size != found.size:
+                continue
+            if engine.read(source, 0, found.size, before.seq) == data and visible.path(before.seq, other) is not None:
+                return other, before.seq
+            yield None
+        yield None
+    return None
+
+
+def _live_inodes(engine: Engine, start: bytes) -> tuple[bytes | None, list[int]]:
+    """Some inodes, and where to go on."""
+    inodes: list[int] = []
+    for key, _value in engine.environment.scan(Table.INODES, start):
+        if len(inodes) == ROWS_BETWEEN_PAUSES:
+            return key, inodes
+        inodes.append(INO_KEY.unpack(key)[1])
+    return None, inodes

@@ -35,8 +35,17 @@ WHEN: @421, 2026-11-23T04:22:32Z (or shorter), 30s-ago 5m-ago 2h-ago 3d-ago, yes
 @click.option("--at", type=When(), metavar="WHEN", help="The moment; the newest if not given.")
 @click.option("-w", "blanks_ignored", is_flag=True, help="A change of blanks alone makes no line.")
 @click.option("-M", "moves", is_flag=True, help="Nor does a move within the file.")
+@click.option("-C", "copies", is_flag=True, help="Nor does the copy of a whole file that is still there.")
 @json_option
-def blame(target: Path, path: str | None, at: str | None, blanks_ignored: bool, moves: bool, as_json: bool) -> None:
+def blame(
+    target: Path,
+    path: str | None,
+    at: str | None,
+    blanks_ignored: bool,
+    moves: bool,
+    copies: bool,
+    as_json: bool,
+) -> None:
     """Who made each line of a file, when, and by which event.
 
     A file is followed through renames, and to what it took the place of, as `sed -i`, editors and `git checkout` replace files.
@@ -48,7 +57,8 @@ def blame(target: Path, path: str | None, at: str | None, blanks_ignored: bool, 
         raise click.UsageError("PATH is missing: whose lines?")
     told = Blame(moves=moves, blanks_ignored=blanks_ignored)
     versions: list[tuple[str, str, str, str]] = []
-    with answers(found) as answer, spooled(answer("blame", path=wanted, at=at or found.moment)) as rows:
+    asked = {"path": wanted, "at": at or found.moment, "copies": copies}
+    with answers(found) as answer, spooled(answer("blame", **asked)) as rows:
         for row in rows:
             _tell(answer, told, len(versions), row)
             versions.append((row["seq"], row["log_time"], row["agent"], row["path"]))

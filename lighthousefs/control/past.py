@@ -36,6 +36,7 @@ class _DeletedArguments(Arguments):
 class _BlameArguments(Arguments):
     path: bytes
     at: str | None = None
+    copies: bool = False
 
 
 class _MomentArguments(Arguments):
