@@ -13,16 +13,17 @@ _LINES_MAX = 30
 
 
 class HistoryMaker:
-    """Changes `root`, whose folders and files all come from here."""
+    """Changes `root`, whose folders and files all come from here; without `links` each file has one name."""
 
-    def __init__(self, root: Path, seed: int) -> None:
+    def __init__(self, root: Path, seed: int, *, links: bool = True) -> None:
+        self._links = links
         self.root = root
         self._chance = random.Random(seed)
 
     def step(self) -> None:
         """One change, or none where it would not be possible."""
         kinds = (self._write, self._write, self._edit, self._edit, self._replace, self._rename, self._remove)
-        more = (self._mode, self._symlink, self._folder, self._link, self._copy)
+        more = (self._mode, self._symlink, self._folder, self._copy, *([self._link] if self._links else []))
         self._chance.choice((*kinds, *more))()
 
     def _there(self) -> list[Path]:

@@ -44,6 +44,17 @@ def test_matching_lines_are_the_same_lines_in_order_and_as_many_as_can_be() -> N
     assert lost < 100
 
 
+def test_lines_that_repeat_themselves_are_new_where_they_were_appended() -> None:
+    old, new = [b"1", b"f", b"pass"], [b"2", b"f", b"pass", b"g", b"pass"]
+    assert matching_blocks(old, new) == [(1, 1, 2)]
+    assert matching_blocks(new, old) == [(1, 1, 2)]
+    assert matching_blocks([b"a", b"b"], [b"a", b"b", b"a", b"b"]) == [(0, 0, 2)]
+    blame = Blame()
+    blame.whole(1, b"1\nf\npass\n")
+    blame.whole(2, b"2\nf\npass\ng\npass\n")
+    assert blame.makers == [2, 1, 1, 2, 2]
+
+
 def test_texts_that_differ_in_everything_are_replaced_whole() -> None:
     old, new = ([b"%d" % (number % 7 + which * 3) for number in range(20_000)] for which in (0, 1))
     blocks = matching_blocks(old, new)

@@ -213,7 +213,9 @@ HARMFUL = {"init", "mount", "unmount", "import", "export"}
 
 @MANY
 @given(
-    command=st.sampled_from(["log", "show", "status", "sync", "config show", "config check", ""]),
+    command=st.sampled_from(
+        ["log", "show", "status", "sync", "diff", "changes", "deleted", "blame", "grep", "config check", ""]
+    ),
     words=st.lists(WORDS, max_size=6),
 )
 def test_any_arguments_are_answered_in_words(

@@ -141,6 +141,21 @@ new mode 100755
     ]
 
 
+def test_a_file_that_was_saved_and_renamed_is_one(mounted: Mounted) -> None:
+    root = mounted.current
+    (root / "f").write_text("".join(f"{number}\n" for number in range(9)))
+    a = mounted.newest()
+    for number in (3, 5):
+        subprocess.run(["sed", "-i", f"s/{number}/x/", root / "f"], check=True, timeout=60)
+    (root / "f").rename(root / "g")
+    subprocess.run(["sed", "-i", "s/7/x/", root / "g"], check=True, timeout=60)
+    for first, second, names in ((f"@{a}", "now", ["f", "g"]), ("now", f"@{a}", ["g", "f"])):
+        head = diffed(mounted.mount_point, first, second).decode().splitlines()[:4]
+        assert head[1:] == ["similarity index 66%", f"rename from {names[0]}", f"rename to {names[1]}"]
+    (row,) = rows_here("changes", mounted.mount_point, "--since", f"@{a}")
+    assert (row["change"], row["old_path"], row["path"]) == ("renamed", "f", "g")
+
+
 def test_a_store_that_nobody_serves_answers_the_same(store: Path) -> None:
     with project_in(store) as project:
         project.echo(b"one\n", b"f")

@@ -40,6 +40,20 @@ def is_reversed(since: str, until: str, now_ns: int) -> bool:
     return len(instants) == 2 and instants[0] > instants[1]
 
 
+def span(engine: Engine, since: str | None, until: str | None) -> tuple[int, int]:
+    """First and last event after the moment `since` and up to `until`.
+
+    Raises Unusable as `resolve` does, and for a reversed range (status 2).
+    """
+    now = engine.clock.now()
+    begin = 0 if since is None else resolve(engine, since, now)
+    end = engine.last_seq if until is None else resolve(engine, until, now)
+    if begin > end or (since is not None and until is not None and is_reversed(since, until, now)):
+        hint = "--since is the earlier one, --until the later"
+        raise Unusable(f"the range is reversed: {since} comes after {until}", hint, status=2)
+    return begin + 1, end
+
+
 def require_event(engine: Engine, seq: int) -> None:
     """Raises Unusable, naming the newest, if there is no event `seq`."""
     if not 1 <= seq <= engine.last_seq:

@@ -56,11 +56,8 @@ def split(path: bytes) -> list[bytes]:
     return [name for name in path.split(b"/") if name not in (b"", b".")]
 
 
-def find(engine: Engine, names: Sequence[bytes], visible: Visible) -> Generator[None, None, Concerned]:
-    """Looks up what ever stood at the path made of `names`, as far as the asker could ever see it there.
-
-    Yields None where the work may pause.
-    """
+def stays_at(engine: Engine, names: Sequence[bytes]) -> Generator[None, None, list[Stay]]:
+    """What ever stood at the path made of `names`. Yields None where the work may pause."""
     stays = [Stay(ROOT_INO, 0, FOREVER)]
     for name in names:
         found: list[Stay] = []
@@ -71,6 +68,15 @@ def find(engine: Engine, names: Sequence[bytes], visible: Visible) -> Generator[
                 elif (since := max(stay.since, folder.since)) < (until := min(stay.until, folder.until)):
                     found.append(Stay(stay.ino, since, until, (*folder.above, folder.ino)))
         stays = found
+    return stays
+
+
+def find(engine: Engine, names: Sequence[bytes], visible: Visible) -> Generator[None, None, Concerned]:
+    """Looks up what ever stood at the path made of `names`, as far as the asker could ever see it there.
+
+    Yields None where the work may pause.
+    """
+    stays = yield from stays_at(engine, names)
     has_folder = False
     seen = []
     for number, stay in enumerate(stays):

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from lighthousefs.answers.bounds import resolve
 from lighthousefs.answers.concerned import Concerned, find, inodes_below, last_about, nothing_at, split
 from lighthousefs.answers.eventjson import Row
+from lighthousefs.answers.lineage import lineage
 from lighthousefs.answers.visible import ROWS_BETWEEN_PAUSES, Visible
 from lighthousefs.domain.permission import Asker
 from lighthousefs.domain.state import Inode
@@ -103,7 +104,27 @@ class Comparison:
         changed = yield from self._changed(concerned)
         old = yield from self._named(self.old, changed, concerned.path)
         new = yield from self._named(self.new, changed, concerned.path)
-        return _paired(old, new)
+        descends = yield from self._descends(old, new)
+        return _paired(old, new, descends)
+
+    def _descends(
+        self, old: dict[bytes, Standing], new: dict[bytes, Standing]
+    ) -> Generator[None, None, dict[int, int]]:
+        """Of files with other names at `new` than at `old`: which inode was which, where a save made another of it."""
+        gone = {standing.ino for path, standing in old.items() if path not in new and standing.row.is_file}
+        made = {standing.ino for path, standing in new.items() if path not in old and standing.row.is_file}
+        is_forward = self.old.seq <= self.new.seq
+        earlier, later = (gone - made, made - gone) if is_forward else (made - gone, gone - made)
+        found: dict[int, int] = {}
+        for number, ino in enumerate(sorted(later) if earlier else (), 1):
+            segments = yield from lineage(self._engine, ino, self.last, self.first)
+            former = next((before for before, _last in reversed(segments) if before in earlier), None)
+            if former is not None:
+                earlier.discard(former)
+                found |= {ino: former} if is_forward else {former: ino}
+            if number % ROWS_BETWEEN_PAUSES == 0:
+                yield None
+        return found
 
     def _changed(self, concerned: Concerned) -> Generator[None, None, set[int]]:
         """Inodes that an event between the moments was about, and all below folders that were renamed."""
@@ -197,7 +218,7 @@ class Comparison:
         return None
 
 
-def _paired(old: dict[bytes, Standing], new: dict[bytes, Standing]) -> list[Pair]:
+def _paired(old: dict[bytes, Standing], new: dict[bytes, Standing], descends: dict[int, int]) -> list[Pair]:
     pairs = []
     gone = {}
     for path, standing in sorted(old.items(), reverse=True):
@@ -209,7 +230,7 @@ def _paired(old: dict[bytes, Standing], new: dict[bytes, Standing]) -> list[Pair
         if before is not None:
             if (before.ino, before.row.since) != (standing.ino, standing.row.since):
                 pairs.append(Pair(path, before, path, standing))
-        elif (former := gone.pop(standing.ino, None)) is not None:
+        elif (former := gone.pop(descends.get(standing.ino, standing.ino), None)) is not None:
             renamed.add(former)
             pairs.append(Pair(former, old[former], path, standing))
         else:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from lighthousefs.answers.bounds import is_reversed, resolve
+from lighthousefs.answers.bounds import span
 from lighthousefs.answers.concerned import Concerned, inodes_below, last_about
 from lighthousefs.answers.visible import ROWS_BETWEEN_PAUSES
 from lighthousefs.domain.events import EVENT_TYPES
@@ -159,6 +159,15 @@ class Selection:
         return seq
 
 
+def of_types(engine: Engine, types: Collection[str], after: int) -> Iterator[int]:
+    """Seqs above `after` of events of any of some types, newest first."""
+    indexes = [_Posted(engine, "by_type", lambda state: state.by_type, TYPE_CODES[kind]) for kind in types]
+    seq = engine.last_seq
+    while (seq := max(index.at_or_before(seq) for index in indexes)) > after:
+        yield seq
+        seq -= 1
+
+
 def narrow(selection: Selection, concerned: Concerned) -> Iterator[None]:
     """Leave only what may concern a path. Yields None where the work may pause."""
     engine = selection.engine
@@ -178,7 +187,7 @@ def select(engine: Engine, filters: Filters) -> Selection:
 
     Raises Unusable for a moment or a type that there is none of.
     """
-    selection = Selection(engine, *_range(engine, filters.since, filters.until))
+    selection = Selection(engine, *span(engine, filters.since, filters.until))
     if filters.type is not None:
         if filters.type not in EVENT_TYPES:
             raise Unusable(f"there is no event type {filters.type!r}", f"types: {', '.join(EVENT_TYPES)}", status=2)
@@ -194,14 +203,3 @@ def select(engine: Engine, filters: Filters) -> Selection:
         agent = NO_NUMBER if known is None else known
         selection.indexes.append(_Posted(engine, "by_agent", lambda state: state.by_agent, agent))
     return selection
-
-
-def _range(engine: Engine, since: str | None, until: str | None) -> tuple[int, int]:
-    """First and last seq asked for."""
-    now = engine.clock.now()
-    begin = 0 if since is None else resolve(engine, since, now)
-    end = engine.last_seq if until is None else resolve(engine, until, now)
-    if begin > end or (since is not None and until is not None and is_reversed(since, until, now)):
-        hint = "--since is the earlier one, --until the later"
-        raise Unusable(f"the range is reversed: {since} comes after {until}", hint, status=2)
-    return begin + 1, end

@@ -82,11 +82,15 @@ class Visible:
         """Whether the asker could see the inode right after event `seq`, under a name that it had in folder `parent`."""
         return self._asker.sees_all or self._sees(_Place(seq, parent, ino))
 
-    def contents(self, seq: int, ino: int) -> bool:
-        """Whether the asker could read the inode right after event `seq`, under any of its names."""
-        if self._asker.sees_all:
-            return True
-        return any(self.named(seq, parent, ino) for parent, _name in self._engine.at(seq).names(ino))
+    def path(self, seq: int, ino: int) -> bytes | None:
+        """A path under which the asker could see the inode right after event `seq`; None if there is none."""
+        moment = self._engine.at(seq)
+        if self._asker.sees_all and (path := moment.path(ino)) is not None:
+            return path
+        for parent, name in moment.names(ino):
+            if self.named(seq, parent, ino) and (folder := moment.path(parent)) is not None:
+                return b"/".join(filter(None, (folder, name)))
+        return None
 
     def _places(self, logged: Logged) -> list[_Place | None]:
         """Every place that the event shows, None for one that cannot be told any more; none for an event of the system."""

@@ -14,7 +14,7 @@ from lighthousefs.cli.following import follow as followed
 from lighthousefs.cli.options import json_option, target_argument
 from lighthousefs.cli.show import SeqArgument
 from lighthousefs.cli.target import find, with_path
-from lighthousefs.cli.wording import counted, in_words, in_words_raw
+from lighthousefs.cli.wording import counted, dimmed, in_words, in_words_raw
 from lighthousefs.limits import SEQ_MAX, SESSION_MAX
 
 
@@ -98,7 +98,7 @@ def log(
         if after is not None:
             raise click.UsageError("--after goes with --follow; without it: --since @SEQ")
         for row in ask(found, "log", **asked):
-            _tell(row, raw=asked["raw"], as_json=as_json)
+            tell(row, raw=asked["raw"], as_json=as_json)
         return
     if asked["until"] is not None or asked["explain"] or found.moment is not None:
         raise click.UsageError(
@@ -108,19 +108,19 @@ def log(
         raise click.UsageError("--after says where to begin: it does not go with --since or -n")
     del asked["until"], asked["explain"]
     for row in followed(found, after, **asked):
-        _tell(row, raw=asked["raw"], as_json=as_json)
+        tell(row, raw=asked["raw"], as_json=as_json)
         output.flush()
 
 
-def _tell(row: Row, *, raw: bool, as_json: bool) -> None:
+def tell(row: Row, *, raw: bool, as_json: bool) -> None:
+    """A line of the log, on stdout."""
     if "explain" in row:
         _explain(row["explain"], as_json=as_json)
     elif as_json:
         output.json_line(row)
     else:
         line = in_words_raw(row) if raw else in_words(row)
-        head = (f"@{row['seq']}".ljust(7), row["log_time"][:19] + "Z", row["agent"].ljust(12))
-        output.log_line(head, line.what.ljust(18 if raw else 9), *filter(None, [line.path, line.detail]))
+        output.log_line(dimmed(row), line.what.ljust(18 if raw else 9), *filter(None, [line.path, line.detail]))
 
 
 def _explain(told: dict[str, Any], *, as_json: bool) -> None:

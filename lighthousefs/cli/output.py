@@ -84,6 +84,13 @@ def _patch_line(text: bytes, colour: str) -> None:
         sys.stdout.write(f"{colour}{shown}{_PLAIN}\n" if colour and _has_colours() else f"{shown}\n")
 
 
+def source_line(dimmed: Sequence[str], text: bytes) -> None:
+    """A line of a file on stdout behind what is to be said of it."""
+    shown = "\t".join(map(escape, os.fsdecode(text.removesuffix(b"\n")).split("\t")))
+    head = "  ".join(escape(part) for part in dimmed)
+    sys.stdout.write(f"{_DIM}{head}{_PLAIN}  {shown}\n" if _has_colours() else f"{head}  {shown}\n")
+
+
 def table(rows: Iterable[tuple[str, str]], *, width: int = 0) -> None:
     """Names and values, aligned; the names take `width` columns, more if one is longer."""
     gathered = list(rows)

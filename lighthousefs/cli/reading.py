@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 
-from lighthousefs.api import Ask
+import msgpack
+
+from lighthousefs.api import Ask, Row
 from lighthousefs.limits import WRITE_BYTES_MAX
+
+_KEPT_IN_MEMORY_BYTES = 16 << 20
 
 
 def read(answer: Ask, ino: int, seq: int, start: int, length: int) -> bytes:
@@ -20,6 +26,17 @@ def digest(answer: Ask, ino: int, seq: int, size: int) -> bytes:
     for part in _parts(answer, ino, seq, 0, size):
         hashed.update(part)
     return hashed.digest()
+
+
+@contextmanager
+def spooled(rows: Iterator[Row]) -> Iterator[Iterator[Row]]:
+    """The same rows, when all have been taken: whoever answers answers one question at a time. Many are kept in a file."""
+    with tempfile.SpooledTemporaryFile(_KEPT_IN_MEMORY_BYTES) as file:
+        packer = msgpack.Packer(unicode_errors="surrogateescape")
+        for row in rows:
+            file.write(packer.pack(row))
+        file.seek(0)
+        yield iter(msgpack.Unpacker(file, unicode_errors="surrogateescape", max_buffer_size=0))
 
 
 def _parts(answer: Ask, ino: int, seq: int, start: int, length: int) -> Iterator[bytes]:

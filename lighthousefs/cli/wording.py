@@ -37,6 +37,11 @@ def text_fields(name: str, value: bytes) -> dict[str, str]:
         return {name: value.decode(errors="backslashreplace"), f"{name}_b64": base64.b64encode(value).decode()}
 
 
+def dimmed(row: dict[str, Any]) -> tuple[str, str, str]:
+    """Event, time and agent of a row, as they begin a line."""
+    return f"@{row['seq']}".ljust(7), row["log_time"][:19] + "Z", row["agent"].ljust(12)
+
+
 def in_words(row: dict[str, Any]) -> Words:
     """A row of `log`."""
     kind, path = row["type"], _path(row)

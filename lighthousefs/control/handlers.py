@@ -158,7 +158,7 @@ def make_handlers(
         "status": Handler(status),
         "sync": Handler(synced, first=engine.sync),
         **_event_handlers(engine, require_past, noise),
-        **past_handlers(engine, require_past),
+        **past_handlers(engine, require_past, noise),
         **_project_handlers(engine, require_past, settle),
     }
 

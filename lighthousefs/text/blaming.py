@@ -7,10 +7,11 @@ is, as a whole, what an earlier one was gives each line back to who made it then
 
 from __future__ import annotations
 
-import hashlib
 from array import array
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Sequence
+
+from xxhash import xxh3_128_digest
 
 from lighthousefs.text.lines import FollowedText, Splice
 from lighthousefs.text.matching import matching_blocks
@@ -120,7 +121,7 @@ def _run(
 
 
 def _digest(data: bytes) -> bytes:
-    return hashlib.blake2b(data, digest_size=16).digest()
+    return xxh3_128_digest(data)
 
 
 def _without_blanks(line: bytes) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 from typing import NamedTuple
 
 _BINARY_WITHIN_BYTES = 8000
@@ -51,12 +52,23 @@ class FollowedText:
         return split_lines(self.data())
 
     def replace(self, data: bytes) -> Splice:
-        """Other contents altogether."""
-        removed = self.lines()
+        """Other contents altogether; only what lies between the same bytes at both ends is cut into lines."""
+        old = self.data()
+        head = _common(len(old), len(data), lambda count: old[:count] == data[:count])
+        shorter = min(len(old), len(data)) - head
+        tail = _common(shorter, shorter, lambda count: old[len(old) - count :] == data[len(data) - count :])
+        at, begin = self._line_of(head)
+        end = bisect_right(self._starts, len(old) - tail)
+        # The same bytes at the end begin with a whole line only behind the end of one, in both.
+        moved = len(data) - len(old)
+        # As many lines more as differ: where lines repeat themselves, these may be the ones that came or went.
+        end += max(old.count(b"\n", begin, len(old) - tail), data.count(b"\n", begin, len(data) - tail)) + 1
+        until = self._starts[end] if end < len(self._starts) else len(old)
+        removed, added = split_lines(old[begin:until]), split_lines(data[begin : until + moved])
         self._data = bytearray(data)
-        added = self.lines()
-        self._starts = _starts(added, 0)
-        return Splice(0, removed, added)
+        self._starts[end:] = [start + moved for start in self._starts[end:]]
+        self._starts[at:end] = _starts(added, begin)
+        return Splice(at, removed, added)
 
     def overwrite(self, start: int, data: bytes, size: int) -> Splice:
         """`data` was put at `start`, and the text is `size` bytes long now; bytes that were never told are zeros."""
@@ -84,6 +96,18 @@ class FollowedText:
         is_behind = offset >= len(self._data) and (not self._data or self._data.endswith(b"\n"))
         at = len(self._starts) if is_behind else bisect_right(self._starts, offset) - 1
         return at, offset if is_behind else self._starts[at]
+
+
+def _common(old: int, new: int, is_same: Callable[[int], bool]) -> int:
+    """The largest count, up to the smaller length, for which `is_same`; it is so for all smaller ones."""
+    low, high = 0, min(old, new)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if is_same(middle):
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def _starts(lines: list[bytes], begin: int) -> list[int]:

@@ -26,6 +26,40 @@ class Block(NamedTuple):
 
 def matching_blocks(old: Sequence[bytes], new: Sequence[bytes]) -> list[Block]:
     """Blocks in order, as long as they can be, none empty."""
+    shorter = min(len(old), len(new))
+    head = 0
+    while head < shorter and old[head] == new[head]:
+        head += 1
+    tail = 0
+    while tail < shorter - head and old[-1 - tail] == new[-1 - tail]:
+        tail += 1
+    ends = [Block(0, 0, head), Block(len(old) - tail, len(new) - tail, tail)]
+    between = _between(old[head : len(old) - tail], new[head : len(new) - tail])
+    inner = [Block(block.old + head, block.new + head, block.length) for block in between]
+    return _slid(old, new, _joined([block for block in (ends[0], *inner, ends[1]) if block.length]))
+
+
+def _slid(old: Sequence[bytes], new: Sequence[bytes], blocks: list[Block]) -> list[Block]:
+    """Lines that only came or went lie as far down as they can, as git has it: what was appended is new, and not the same lines
+    before it."""
+    found = [Block(0, 0, 0)]
+    for block in blocks:
+        last = found.pop()
+        gone, came = old[last.old + last.length : block.old], new[last.new + last.length : block.new]
+        if bool(gone) != bool(came):
+            lines = gone or came
+            side, at = (old, block.old) if gone else (new, block.new)
+            steps = 0
+            while steps < block.length and side[at + steps] == side[at + steps - len(lines)]:
+                steps += 1
+            last = last._replace(length=last.length + steps)
+            block = Block(block.old + steps, block.new + steps, block.length - steps)
+        found += [last, block]
+    return [block for block in found if block.length]
+
+
+def _between(old: Sequence[bytes], new: Sequence[bytes]) -> list[Block]:
+    """The same, in order, of what is left."""
     numbers: dict[bytes, int] = {}
     first = [numbers.setdefault(line, len(numbers)) for line in old]
     second = [numbers.setdefault(line, len(numbers)) for line in new]
@@ -54,7 +88,7 @@ def matching_blocks(old: Sequence[bytes], new: Sequence[bytes]) -> list[Block]:
             if at_old < a_end:
                 pairs.append(Block(at_old, at_new, 1))
             a, b = at_old + 1, at_new + 1
-    return _joined(sorted(pairs))
+    return sorted(pairs)
 
 
 def _anchors(first: list[int], a: int, a_end: int, second: list[int], b: int, b_end: int) -> list[tuple[int, int]]:
