@@ -31,6 +31,8 @@ _HOUSEKEEPING = {
     "mounted",
     "unmounted",
     "recovered",
+    "damage-found",
+    "repaired",
 }
 """What changes nothing that git knows."""
 _CONTENTS = {"file-created", "written", "truncated"}
