@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-from tortures import big, programs, random_runs, space, stress
+from tortures import big, power, programs, random_runs, space, stress
 
 PARTS = {
     "posix": partial(random_runs.main, "posix"),
     "fsx": partial(random_runs.main, "fsx"),
     "big": big.main,
+    "power": power.main,
     "programs": programs.main,
     "stress": stress.main,
     "space": space.main,
