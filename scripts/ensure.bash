@@ -3,7 +3,7 @@
 
 venv=$repo/.venv
 packages_to_run=(fuse3 gcc libc6-dev libfuse3-dev pkg-config python3 python3-dev python3-venv)
-packages_to_test=(acl attr bindfs chromium chromium-driver diffutils git jq less make procps psmisc rsync sqlite3 systemd tar util-linux vim)
+packages_to_test=(acl attr bindfs chromium chromium-driver diffutils git jq less make procps psmisc rsync sqlite3 strace systemd tar util-linux vim)
 
 # die LINE...: one or two lines on stderr, what is wrong and the way out; exit 1.
 die() {

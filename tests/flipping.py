@@ -28,7 +28,8 @@ from lighthousefs.engine.opening import KNOWN, TABLE_NAMES, create_store, open_s
 from lighthousefs.errors import LighthouseError
 from lighthousefs.integrity import verify as looks
 from lighthousefs.integrity.apart import Finding, Part, Seen
-from lighthousefs.storage.environment import Environment, index_is_whole
+from lighthousefs.storage.environment import Environment
+from lighthousefs.storage.indexfile import index_is_whole
 from lighthousefs.storage.snapshot import structure_faults
 from lighthousefs.storage.store import Store
 from lighthousefs.tables.schema import Table

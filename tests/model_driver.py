@@ -12,6 +12,7 @@ import shutil
 import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 from hypothesis import strategies as st
 from model import ROOT, Content, Model, Node, Refusal, World
@@ -97,17 +98,17 @@ class Wall:
 class Driver:
     """One store, its engine and its model."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
         folder.mkdir(exist_ok=True)
         self.folder = folder
         self.wall = Wall()
         self.stores = 1
         self.path = folder / "store-1"
-        create_store(self.path, uid=7, gid=8, segment_bytes=SEGMENT_BYTES)
+        create_store(self.path, uid=7, gid=8, segment_bytes=segment_bytes)
         self.opened = self._open()
         first = self.engine.log.get(1)
         assert first is not None
-        self.model = Model(self.engine.last_seq, first.event.time, 7, 8)
+        self.model: Model = Model(self.engine.last_seq, first.event.time, 7, 8)
         self.log_times = [0, *(logged.log_time for logged in self.engine.log.events(1, self.engine.last_seq))]
         self.committed = self.engine.last_seq
         self.sessions: dict[tuple[int, int], c.Author] = {}
@@ -501,7 +502,17 @@ def windows(content: Content) -> list[tuple[int, int]]:
     return found
 
 
-def compare_moment(driver: Driver, seq: int) -> None:
+class Compared(Protocol):
+    """A store as it answers now, and what it is held against."""
+
+    @property
+    def engine(self) -> Engine: ...
+
+    @property
+    def model(self) -> Model: ...
+
+
+def compare_moment(driver: Compared, seq: int) -> None:
     """Everything that can be asked of one moment. Each difference is an assertion."""
     world = driver.model.moments[seq]
     moment = driver.engine.at(seq)
@@ -541,7 +552,7 @@ def compare_moment(driver: Driver, seq: int) -> None:
             assert moment.xattrs(ino) == []
 
 
-def compare_folder(driver: Driver, seq: int, ino: int) -> None:
+def compare_folder(driver: Compared, seq: int, ino: int) -> None:
     children = driver.model.moments[seq].folders[ino]
     moment = driver.engine.at(seq)
     in_order = sorted((cookie, name, child) for name, (child, cookie) in children.items())
@@ -551,7 +562,7 @@ def compare_folder(driver: Driver, seq: int, ino: int) -> None:
         assert (None if entry is None else (entry.ino, entry.cookie)) == children.get(name), (seq, ino, name)
 
 
-def compare_contents(driver: Driver, seq: int, ino: int, node: Node) -> None:
+def compare_contents(driver: Compared, seq: int, ino: int, node: Node) -> None:
     engine = driver.engine
     row = engine.at(seq).inode(ino)
     assert row is not None

@@ -91,7 +91,8 @@ def test_an_empty_folder_becomes_a_store_of_its_owner_alone(tmp_path: Path) -> N
         (["store.json"], "is a store already", "lighthousefs mount"),
         (["journal/"], "making was interrupted", "rm -r"),
         (["journal/", "index/", "lock", "store.json.new"], "making was interrupted", "rm -r"),
-        (["journal/", "journal/0-00000001.seg"], "store without its store.json", "backup"),
+        (["journal/", "journal/0-00000001.seg"], "making was interrupted", "rm -r"),
+        (["journal/", "journal/0-00000002.seg"], "store without its store.json", "backup"),
         (["index/", "index/data.mdb", "journal/"], "store without its store.json", "backup"),
     ],
 )
@@ -110,6 +111,18 @@ def test_no_store_is_made_among_other_things(tmp_path: Path, names: list[str], m
             Store.open(folder, KNOWN)
         assert ("interrupted" in message) == ("interrupted" in str(refused.value))
         assert ("without" in message) == ("without" in str(refused.value))
+
+
+def test_a_journal_that_holds_something_is_no_half_made_store(tmp_path: Path) -> None:
+    store = make(tmp_path / "s")
+    (store.path / "store.json").unlink()
+    segment = store.journal / "0-00000001.seg"
+    os.truncate(segment, 1 << 20)
+    with pytest.raises(Unusable, match="making was interrupted"):
+        Store.open(store.path, KNOWN)
+    segment.write_bytes(segment.read_bytes()[:88] + b"\0" * 4096 + b"x")
+    with pytest.raises(Unusable, match=r"without its store\.json"):
+        Store.open(store.path, KNOWN)
 
 
 def test_the_way_out_of_a_half_made_store_is_one(tmp_path: Path) -> None:

@@ -42,7 +42,8 @@ from lighthousefs.ids import ROOT_INO
 from lighthousefs.log.clock import LogClock
 from lighthousefs.log.eventlog import EventIndex, committed
 from lighthousefs.log.stored import StoredContents
-from lighthousefs.storage.environment import LMDB_ENGINE, Environment, index_is_whole
+from lighthousefs.storage.environment import LMDB_ENGINE, Environment
+from lighthousefs.storage.indexfile import index_is_whole
 from lighthousefs.storage.journal import Journal
 from lighthousefs.storage.record import KINDS
 from lighthousefs.storage.scan import Scan, TornTail, cut
@@ -106,7 +107,6 @@ def create_store(path: Path, *, uid: int, gid: int, segment_bytes: int = limits.
     Raises Unusable if the folder cannot become one.
     """
     store = Store.create(path, KNOWN, index_layout=INDEX_LAYOUT, lmdb_engine=LMDB_ENGINE, segment_bytes=segment_bytes)
-    Journal.create(store.journal, store.contents.store_id, segment_bytes=segment_bytes).close()
     open_store(store, owner=(uid, gid)).close()
     return store
 
@@ -118,14 +118,15 @@ def open_store(
     mount_point: Path | None = None,
     control_socket: Path | None = None,
     doing: str | None = None,
-    owner: tuple[int, int] = (0, 0),
+    owner: tuple[int, int] | None = None,
     clock: Callable[[int], LogClock] = LogClock,
 ) -> OpenStore:
     """Take the store's lock, recover it, and open it for changes, or for reading only.
 
-    `doing` is told to those who are refused meanwhile; `clock` makes the log's clock from the newest log time. Raises
-    Unusable if another process holds the store, Damaged if it may not be changed because stored bytes are not what was
-    written, FormatError for what this version does not know.
+    `doing` is told to those who are refused meanwhile. `owner` (uid, gid) will have the root of a store that has no event yet,
+    as where its making was cut short: if nothing is said, whoever has its folder. `clock` makes the log's clock from the
+    newest log time. Raises Unusable if another process holds the store, Damaged if it may not be changed because stored
+    bytes are not what was written, FormatError for what this version does not know.
     """
     lock = store.lock(mount_point=mount_point, socket=control_socket, doing=doing)
     scratch: Path | None = None
@@ -319,7 +320,8 @@ def _finish(engine: Engine, replayed: int, torn: TornTail | None) -> None:
         for key, value in engine.environment.scan(Table.OPEN_WRITES)
     ]
     held = [INO_KEY.unpack(key)[1] for key, _value in engine.environment.scan(Table.HELD)]
-    if not (replayed or torn or open_writes or held):
+    if not (replayed or torn or open_writes or held) or not engine.last_seq:
+        # A store's first events are always its own beginning, also where that was cut short.
         return
     position = torn.position if torn else engine.journal.position
     told = Recovered(
@@ -362,9 +364,10 @@ def _read_only_reason(damage: Damaged | None) -> str:
     return "the store is mounted read-only" + (f" and damaged: {damage}" if damage else "")
 
 
-def _begin(engine: Engine, store: Store, owner: tuple[int, int]) -> None:
+def _begin(engine: Engine, store: Store, owner: tuple[int, int] | None) -> None:
     """The first events, as one batch: a store without them has never been used."""
-    uid, gid = owner
+    folder = store.path.stat()
+    uid, gid = owner or (folder.st_uid, folder.st_gid)
     first: list[Command] = [
         Announce(fields)
         for fields in (

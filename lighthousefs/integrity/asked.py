@@ -15,7 +15,8 @@ from lighthousefs.integrity.served import Sample, ask_daemon
 from lighthousefs.integrity.verify import Place, copied_bytes, copy_apart, look_at, scratch_folder
 from lighthousefs.log.merkle import Head
 from lighthousefs.log.payloads import DERIVED_LANE
-from lighthousefs.storage.environment import Environment, index_is_whole
+from lighthousefs.storage.environment import Environment
+from lighthousefs.storage.indexfile import index_is_whole
 from lighthousefs.storage.lock import in_use
 from lighthousefs.storage.segment import SegmentReader
 from lighthousefs.storage.store import Holder, Store

@@ -26,7 +26,8 @@ from lighthousefs.integrity.losses import lost_contents
 from lighthousefs.integrity.replayed import check_replay
 from lighthousefs.log.merkle import Head
 from lighthousefs.log.payloads import DERIVED_LANE
-from lighthousefs.storage.environment import LMDB_ENGINE, Environment, index_is_whole
+from lighthousefs.storage.environment import LMDB_ENGINE, Environment
+from lighthousefs.storage.indexfile import index_is_whole
 from lighthousefs.storage.segment import SegmentReader
 from lighthousefs.storage.snapshot import copy_bytes, copy_index, structure_faults
 from lighthousefs.storage.store import Store

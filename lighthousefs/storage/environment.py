@@ -3,8 +3,7 @@
 The transaction belongs to the thread that opened the environment. LMDB does not object when another thread commits it,
 the next `begin` just hangs for ever: so commit and begin are one call here, and it checks the thread.
 
-LMDB maps its file as long as its meta page says, and a file that is shorter kills whoever reads behind its end by SIGBUS:
-so a file that may have been changed by others is to be asked `index_is_whole` first.
+A file that may have been changed by others, or by a loss of power, is to be asked `indexfile.index_is_whole` first.
 """
 
 from __future__ import annotations
@@ -12,18 +11,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import struct
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
 
 import lmdb
 
 from lighthousefs.errors import DiskFull, IndexDamaged, StorageError
 from lighthousefs.limits import INDEX_BYTES_LEAST, INDEX_BYTES_MAX, INDEX_READERS_MAX
+from lighthousefs.storage.indexfile import DATA
 from lighthousefs.storage.reserve import disk_of
+from lighthousefs.storage.segment import sync_folder
 
 LMDB_ENGINE = "0.9"
 """py-lmdb bundles two engines whose files differ; `store.json` names the one that wrote the index."""
@@ -33,16 +32,6 @@ FULL_BELOW_BYTES = 1 << 20
 MAP_ROOM_BYTES = 16 << 20
 """What one commit takes at most, and the changes until it; a map that is full in the middle of a change spoils them all."""
 
-_DATA = "data.mdb"
-
-# LMDB 0.9, mdb.c, as built for 64 bits: struct MDB_page (a header of 16 bytes with the flags at 10), and behind it
-# struct MDB_meta: magic, version, address, map size, two struct MDB_db of 48 bytes (the first begins with the page
-# size), last page used, transaction. Pages 0 and 1 are the meta pages; of two the newer transaction counts.
-_META = struct.Struct("=10xH4xII16xI92xQQ")
-_META_FLAG = 0x08
-_META_MAGIC = 0xBEEFC0DE
-_META_VERSION = 1
-
 _DAMAGE = (
     lmdb.CorruptedError,
     lmdb.PageNotFoundError,
@@ -51,44 +40,6 @@ _DAMAGE = (
     lmdb.IncompatibleError,
     lmdb.NotFoundError,
 )
-
-
-def index_is_whole(folder: Path) -> bool:
-    """Whether the index in `folder` has both meta pages and is as long as the newer one says: may be opened at all.
-
-    StorageError: the disk did not let it read.
-    """
-    try:
-        with (folder / _DATA).open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            first = _read_meta(file.read(_META.size))
-            if first is None:
-                return False
-            file.seek(first.page_bytes)
-            second = _read_meta(file.read(_META.size))
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError as error:
-        raise StorageError(f"{folder / _DATA} cannot be read: {error.strerror}") from error
-    if second is None or second.page_bytes != first.page_bytes:
-        return False
-    newest = max(first, second, key=lambda meta: meta.transaction)
-    return size >= (newest.last_page + 1) * newest.page_bytes
-
-
-class _Meta(NamedTuple):
-    page_bytes: int
-    last_page: int
-    transaction: int
-
-
-def _read_meta(page: bytes) -> _Meta | None:
-    if len(page) < _META.size:
-        return None
-    flags, magic, version, page_bytes, last_page, transaction = _META.unpack(page)
-    if not flags & _META_FLAG or (magic, version) != (_META_MAGIC, _META_VERSION) or not page_bytes:
-        return None
-    return _Meta(page_bytes, last_page, transaction)
 
 
 class Environment:
@@ -104,11 +55,23 @@ class Environment:
         self._env = _open(folder, len(tables), writable)
         self._thread = threading.get_ident()
         self._stack: list[lmdb.Transaction[bytes]] = []
-        self._witness = os.open(folder / _DATA, os.O_RDONLY | os.O_CLOEXEC)
+        self._witness = os.open(folder / DATA, os.O_RDONLY | os.O_CLOEXEC)
         with _Errors(folder):
             self._env.reader_check()
             self._databases = [self._env.open_db(name.encode(), create=writable) for name in tables]
             self._begin()
+        if writable:
+            self._lengthen()
+            self._sync_names()
+
+    def _sync_names(self) -> None:
+        """LMDB syncs its file, not the name; nor did whoever was killed before doing so."""
+        try:
+            for folder in (self.folder, self.folder.parent):
+                sync_folder(folder)
+        except OSError as error:
+            self.close()
+            raise StorageError(f"{self.folder} cannot be synced: {error.strerror}") from error
 
     def _begin(self) -> None:
         self._stack = [self._env.begin(write=self._writable, buffers=False)]
@@ -151,13 +114,10 @@ class Environment:
         return bool(info["map_size"] - used > MAP_ROOM_BYTES)
 
     def _lengthen(self) -> None:
-        """Make the file as long as its meta page says.
-
-        Pages that one transaction took and gave back count as used, but LMDB never writes them, so at the file's end
-        they are missing; nobody reads them, yet `index_is_whole` could not tell that file from a cut one.
-        """
+        """Make the file as long as its meta page says, which LMDB does not (see `indexfile`): so that its length alone
+        tells that nothing is missing."""
         end = (self._env.info()["last_pgno"] + 1) * self._env.stat()["psize"]
-        data = self.folder / _DATA
+        data = self.folder / DATA
         with contextlib.suppress(OSError):
             if data.stat().st_size < end:
                 os.truncate(data, end)

@@ -18,12 +18,11 @@ from lmdb import verify as offline
 
 from lighthousefs.errors import Damaged, StorageError
 from lighthousefs.limits import INDEX_BYTES_MAX, INDEX_READERS_MAX
-from lighthousefs.storage.environment import index_is_whole
+from lighthousefs.storage.indexfile import DATA, index_is_whole
 
-_DATA = "data.mdb"
 _META_PAGES = 2
 _TRANSACTION_AT = 16 + 4 + 4 + 8 + 8 + 2 * 48 + 8
-"""Of a meta page (see `environment`): where the number of its transaction stands."""
+"""Of a meta page (see `indexfile`): where the number of its transaction stands."""
 _PAGE_NUMBER = struct.Struct("=Q")
 _COPIED_AT_ONCE = 4 << 20
 _TRIES = 100
@@ -32,9 +31,9 @@ _TRIES = 100
 def copy_bytes(index: Path) -> int:
     """About how large a copy will be. StorageError: the disk did not tell."""
     try:
-        return (index / _DATA).stat().st_size
+        return (index / DATA).stat().st_size
     except OSError as error:
-        raise StorageError(f"{index / _DATA}: {error.strerror}") from error
+        raise StorageError(f"{index / DATA}: {error.strerror}") from error
 
 
 def copy_index(index: Path, to: Path, advance: Callable[[int], object] = lambda _bytes: None) -> None:
@@ -53,8 +52,8 @@ def copy_index(index: Path, to: Path, advance: Callable[[int], object] = lambda 
     except lmdb.Error as error:
         raise Damaged(str(index), f"it cannot be opened ({error})") from error
     except OSError as error:
-        raise StorageError(f"{index / _DATA} cannot be copied to {to}: {error.strerror}") from error
-    raise StorageError(f"{index / _DATA} changes faster than it can be read")
+        raise StorageError(f"{index / DATA} cannot be copied to {to}: {error.strerror}") from error
+    raise StorageError(f"{index / DATA} changes faster than it can be read")
 
 
 @contextlib.contextmanager
@@ -79,7 +78,7 @@ def _opened(index: Path) -> Any:
 
 def _copy(index: Path, to: Path, transaction: int, advance: Callable[[int], object]) -> bool:
     """False if the meta page of the transaction is overwritten already."""
-    with (index / _DATA).open("rb") as source, (to / _DATA).open("wb") as copy:
+    with (index / DATA).open("rb") as source, (to / DATA).open("wb") as copy:
         page_bytes = _page_bytes(source.read(512))
         for number in range(_META_PAGES):
             meta = os.pread(source.fileno(), page_bytes, number * page_bytes)
@@ -122,10 +121,10 @@ def structure_faults(index: Path) -> list[str]:
     """
     walk: Any = offline.verify
     try:
-        return [str(fault) for fault in walk(str(index / _DATA))]
+        return [str(fault) for fault in walk(str(index / DATA))]
     except offline.VerifyError as error:
         return [str(error)]
     except (ValueError, IndexError, OverflowError, struct.error) as error:
         return [f"its pages cannot be read: {error}"]
     except OSError as error:
-        raise StorageError(f"{index / _DATA}: {error.strerror}") from error
+        raise StorageError(f"{index / DATA}: {error.strerror}") from error

@@ -31,7 +31,10 @@ from lighthousefs.errors import Damaged, DiskFull, FormatError, StorageError, Un
 from lighthousefs.limits import SEGMENT_BYTES
 from lighthousefs.mountinfo import Mount, mount_of, mounts, without_links
 from lighthousefs.shell import quoted
+from lighthousefs.storage.journal import Journal
 from lighthousefs.storage.lock import LOCK_TEXT, Holder, Lock, holder_of, in_use, take, way_out
+from lighthousefs.storage.record import SEGMENT_RECORD_BYTES
+from lighthousefs.storage.segment import data_end, segment_name
 
 __all__ = ["FORMAT", "Holder", "Known", "Lock", "Store", "StoreFile", "in_use"]
 
@@ -104,11 +107,11 @@ class Store:
         segment_bytes: int = SEGMENT_BYTES,
         mounts: Sequence[Mount] | None = None,
     ) -> Store:
-        """Makes an empty store that may hold all that `known` names, in a new or an empty folder.
+        """Makes a store that may hold all that `known` names, with an empty journal, in a new or an empty folder.
 
-        `mounts` stands in for the mount table. Raises Unusable for a folder that is not empty, a place inside a
-        store, on NFS or FUSE, missing rights, a full disk: then nothing is left behind, and an existing folder is as
-        it was.
+        `store.json` comes last: what a loss of power leaves before is no store. `mounts` stands in for the mount table.
+        Raises Unusable for a folder that is not empty, a place inside a store, on NFS or FUSE, missing rights, a full
+        disk: then nothing is left behind, and an existing folder is as it was.
         """
         folder = require_place(path, mounts)
         contents = StoreFile(
@@ -130,6 +133,9 @@ class Store:
         except OSError as error:
             why = f"{path} cannot be made a store: {os.strerror(error.errno or errno.EIO)}"
             raise Unusable(why, way_out(error, folder)) from error
+        except StorageError as error:
+            hint = "make room on that disk first" if isinstance(error, DiskFull) else ""
+            raise Unusable(f"{path} cannot be made a store: {error}", hint) from error
         return cls(folder, known, contents)
 
     @classmethod
@@ -278,6 +284,8 @@ def _make_folder(folder: Path, contents: StoreFile) -> StoreFile:
         folder.chmod(0o700)
         os.close(os.open(folder / LOCK_TEXT, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         undo.callback(_quietly, (folder / LOCK_TEXT).unlink)
+        undo.callback(_quietly, (folder / "journal" / segment_name(0, 1)).unlink)
+        Journal.create(folder / "journal", contents.store_id, segment_bytes=contents.segment_bytes).close()
         contents = contents.model_copy(update={"folder_inode": folder.stat().st_ino})
         undo.callback(_quietly, (folder / STORE_JSON).unlink)
         _replace_store_json(folder, contents)
@@ -312,7 +320,7 @@ def _not_a_store(folder: Path, names: set[str], otherwise: str, hint: str) -> Un
     if not {"journal", "index"} & names:
         return Unusable(otherwise, hint, status=2)
     with contextlib.suppress(OSError):
-        if any(_names_in(folder / name) for name in ("journal", "index") if name in names):
+        if _holds_something(folder, names):
             return Unusable(f"{folder} is a store without its store.json", "put that file back from a backup")
         if names <= {"journal", "index", LOCK_TEXT, f"{STORE_JSON}.new"}:
             return Unusable(
@@ -320,6 +328,20 @@ def _not_a_store(folder: Path, names: set[str], otherwise: str, hint: str) -> Un
                 f"rm -r {quoted(folder)}; lighthousefs init {quoted(folder)}",
             )
     return Unusable(otherwise, hint, status=2)
+
+
+def _holds_something(folder: Path, names: set[str]) -> bool:
+    """Whether a folder without store.json has an index, or a journal with more than a new one has."""
+    if "index" in names and _names_in(folder / "index"):
+        return True
+    segments = _names_in(folder / "journal") if "journal" in names else set()
+    if segments != {segment_name(0, 1)}:
+        return bool(segments)
+    descriptor = os.open(folder / "journal" / segment_name(0, 1), os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        return data_end(descriptor, 0) > SEGMENT_RECORD_BYTES
+    finally:
+        os.close(descriptor)
 
 
 def _read_store_json(folder: Path, known: Known) -> StoreFile:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-from tortures import big, drills, flips, full, kill, kills, programs, random_runs, soak, space, stress
+from tortures import big, drills, flips, full, kill, kills, power, programs, random_runs, soak, space, stress
 
 PARTS = {
     "posix": partial(random_runs.main, "posix"),
@@ -13,6 +13,7 @@ PARTS = {
     "big": big.main,
     "full": full.main,
     "kill": kill.main,
+    "power": power.main,
     "programs": programs.main,
     "stress": stress.main,
     "space": space.main,
