@@ -316,7 +316,15 @@ def test_the_mounts_root_takes_no_names_and_loses_none(mounted: Mounted, name: s
         }
     for call in calls.values():
         refused_with(errno.EROFS, call)
-    assert os.listdir(mounted.mount_point) == ["README.md", "current", "events", "history", "status"]
+    assert os.listdir(mounted.mount_point) == [
+        "README.md",
+        "current",
+        "events",
+        "history",
+        "status",
+        "tags",
+        "versions",
+    ]
 
 
 def test_the_past_is_read_as_far_as_it_could_be_read_then(everything: Everything, reachable: Path) -> None:

@@ -37,6 +37,7 @@ COMMANDS = {
     "report": "What happened, as one page of HTML.",
     "show": "One event whole.",
     "diff": "What differs between two moments.",
+    "tag": "Names of moments.",
     "verify": "Whether a store is what was written.",
     "repair": "Mend what can be, list what cannot.",
     "config": "Check settings, show those in force, or all there are.",
