@@ -391,7 +391,7 @@ def wrong_values(hint: Any) -> list[Any]:
     if get_origin(hint) is Literal:
         return ["", "Gone", None, 0, b"gone"]
     if isinstance(hint, types.UnionType) or get_origin(hint) is typing.Union:
-        return ["text", 1.5, ()]
+        return ["text ", 1.5, ()]
     plain: dict[Any, list[Any]] = {bool: [0, 1, None, "true"], bytes: ["text", None, 7], str: [b"text", None, 7]}
     return plain[hint]
 

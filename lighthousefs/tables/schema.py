@@ -92,7 +92,7 @@ SHAPES: dict[Table, Shape] = {
     Table.CORRELATIONS: Shape("number u64", "correlation, kind, origin (MessagePack)"),
     Table.BY_TYPE: Shape("event type u64, first seq", "steps to up to 255 more, as `postings` packs them"),
     Table.CHAIN: Shape("seq", "subtree roots of 32 bytes"),
-    Table.TAGS: Shape("name", "moment u64, seq of the event that made it"),
+    Table.TAGS: Shape("name", "moment u64, seq"),
 }
 DERIVED = tuple(table for table in Table if SHAPES[table].derived)
 
