@@ -123,11 +123,13 @@ class Versions:
 
     # Listings
 
-    def listing(self, names: Sequence[bytes], asker: Asker) -> Iterator[Version | bytes | None]:
-        """All versions of all files that stood at the path, and all names that something had below it, up to the newest event
-        as it is at the start; None where the work may pause."""
+    def newest(self) -> int:
+        return self._engine.last_seq
+
+    def listing(self, names: Sequence[bytes], asker: Asker, newest: int) -> Iterator[Version | bytes | None]:
+        """All versions of all files that stood at the path, and all names that something had below it, up to event `newest`:
+        the same ones in the same order whenever it is asked; None where the work may pause."""
         visible = Visible(self._engine, asker)
-        newest = self._engine.last_seq
         files: set[int] = set()
         folders: list[Stay] = []
         for number, stay in enumerate(stays(self._engine.environment, names, 0, newest + 1), 1):

@@ -108,8 +108,9 @@ def read_segment(
 ) -> Generator[Reached, None, Reached]:
     """The end of each event record (a batch is one) of a segment; returns what its end is. `before`: the segment before it.
 
-    With `contents` the payloads are read and held against their digests; `told` is given the bytes of each event. Raises Damaged for the first record that is not
-    what is due, FormatError for one that this version does not know.
+    With `contents` the payloads are read and held against their digests; `told` is given the bytes of each event.
+
+    Raises Damaged for the first record that is not what is due, FormatError for one that this version does not know.
     """
     reader = _Reader(data, segment, store_id, before, contents=contents, told=told)
     return (yield from reader.run())

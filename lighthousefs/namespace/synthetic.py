@@ -6,7 +6,6 @@ from __future__ import annotations
 import errno
 from collections import OrderedDict
 from collections.abc import Callable, Generator, Iterator, Mapping
-from functools import partial
 
 from lighthousefs.domain.permission import Asker, PastRule
 from lighthousefs.engine.engine import Engine
@@ -181,7 +180,7 @@ class SyntheticTree:
         self._counter += 1
         handle = text_handle(folder, self._counter)
         if isinstance(item, VersionsFolder):
-            self._pages[handle] = item, Pages(partial(item.entries, caller))
+            self._pages[handle] = item, item.open_pages(caller)
             return handle
         self._listings[handle] = item, self._names(item)
         return handle
@@ -195,7 +194,8 @@ class SyntheticTree:
         if opened is None:
             # Opened by an earlier process.
             item = self._by_tag.get(text_handle_tag(handle, of_node=False))
-            if not isinstance(item, FolderItem):
+            if not isinstance(item, FolderItem) or isinstance(item, VersionsFolder):
+                # Who opened a listing of versions/ is not known any more.
                 raise refuse(errno.EBADF)
             opened = self._listings[handle] = item, self._names(item)
         return opened
@@ -260,9 +260,14 @@ class SyntheticTree:
     def xattr(self, node: int, name: bytes) -> bytes:
         """`last_event` where a view shows an event; of a file whatever there is to tell."""
         item = self._item(node)
-        what = name[len(COMPUTED_XATTRS) :] if name.startswith(COMPUTED_XATTRS) else b""
+        if not name.startswith(COMPUTED_XATTRS):
+            value = item.xattr(name)
+            if value is None:
+                raise refuse(errno.ENODATA)
+            return value
+        what = name[len(COMPUTED_XATTRS) :]
         seq = item.shown()
-        answer = None if name.startswith(COMPUTED_XATTRS) else item.xattr(name)
+        answer: bytes | None = None
         if what == b"hash":
             answer = item.digest()
         elif isinstance(item, FolderItem):

@@ -33,6 +33,7 @@ TAGS = computed(b"tags")
 _WAY_OUT = (
     "tags/ has only links to moments: `ln -s ../history/WHEN tags/NAME`, or `lighthousefs tag create TARGET NAME`"
 )
+_TARGET_TOLD_BYTES = 80
 _IN_HISTORY, _IN_TAGS = "history", "tags"
 
 
@@ -95,7 +96,7 @@ class TagsFolder(FolderItem):
         when = self._moment(target)
         seq = None if when is None else resolve(self._engine, when)
         if seq is None:
-            said = os.fsdecode(target).encode(errors="backslashreplace").decode()
+            said = os.fsdecode(target[:_TARGET_TOLD_BYTES]).encode(errors="backslashreplace").decode()
             raise Refused(errno.EINVAL, f"{said!r} is no moment: {_WAY_OUT}")
         text = tag_name(name)
         self._engine.submit(c.Tag(text, outside_batch(self._engine, seq)), author)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import stat
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
+from functools import partial
 from time import perf_counter
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -45,8 +46,10 @@ class Known(Protocol):
     def find(self, names: Sequence[bytes], name: bytes, asker: Asker) -> Generator[None, None, Version | bool]:
         """A version, or whether something below ever had that name."""
 
-    def listing(self, names: Sequence[bytes], asker: Asker) -> Iterator[Version | bytes | None]:
-        """All versions, and all names below."""
+    def listing(self, names: Sequence[bytes], asker: Asker, newest: int) -> Iterator[Version | bytes | None]:
+        """All versions, and all names below, that there are right after event `newest`; as often as asked the same."""
+
+    def newest(self) -> int: ...
 
 
 class Shown(NamedTuple):
@@ -93,7 +96,8 @@ class VersionsFolder(FolderItem):
         return row if self._shown.rule.past != "owner" else for_auditors(row, self._shown.rule.auditors)
 
     def names(self) -> list[bytes]:
-        return [name for name, _found in filter(None, self.entries(None))]
+        shown = self._shown
+        return [name for name, _found in filter(None, self.entries(shown.asker(None), shown.known.newest()))]
 
     def child(self, name: bytes, caller: Caller | None) -> Item | Found | None:
         work = self.find_child(name, caller)
@@ -114,31 +118,38 @@ class VersionsFolder(FolderItem):
         found = self._shown.past.version(version.ino, version.seq)
         return found._replace(fixed=True) if version.for_ever and self._may_keep else found
 
-    def entries(self, caller: Caller | None) -> Iterator[Entry | None]:
-        shown = self._shown
-        for entry in shown.known.listing(self._path(), shown.asker(caller)):
+    def open_pages(self, caller: Caller | None) -> Pages:
+        """A listing for who opens it, whoever reads it then."""
+        return Pages(partial(self.entries, self._shown.asker(caller)), self._shown.known.newest)
+
+    def entries(self, asker: Asker, newest: int) -> Iterator[Entry | None]:
+        for entry in self._shown.known.listing(self._path(), asker, newest):
             if entry is None:
                 yield None
             elif isinstance(entry, bytes):
-                yield entry, VersionsFolder(self.owner, shown, self, entry).found(caller)
+                yield entry, VersionsFolder(self.owner, self._shown, self, entry).found(None)
             else:
                 yield entry.name, self._version(entry)
 
 
 class Pages:
-    """A listing that is open: made as it is read, and forgotten behind whoever reads it. `begin` makes the entries anew, the
-    same ones, for who goes back."""
+    """A listing that is open: made as it is read, and forgotten behind whoever reads it. `begin` makes the entries up to an
+    event: for who goes back the same ones again, for who begins again those that there are by then, as POSIX wants it."""
 
-    def __init__(self, begin: Callable[[], Iterator[Entry | None]]) -> None:
+    def __init__(self, begin: Callable[[int], Iterator[Entry | None]], newest: Callable[[], int]) -> None:
         self._begin = begin
-        self._entries = begin()
+        self._now = newest
+        self._newest = newest()
+        self._entries = begin(self._newest)
         self._ready: deque[Entry] = deque()
         self._passed = 0
 
     def prepare(self, passed: int) -> Iterator[None]:
         """Make ready what follows the first `passed` entries; pauses."""
         if passed < self._passed:
-            self._entries, self._passed = self._begin(), 0
+            if not passed:
+                self._newest = self._now()
+            self._entries, self._passed = self._begin(self._newest), 0
             self._ready.clear()
         pause_at = perf_counter() + SLICE_SECONDS
         self._drop(passed)
