@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 import errno
+import functools
 import json
 import os
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -26,12 +28,39 @@ NO_NAMES = ("-v", ".v", "v 1", "v/1".replace("/", ":"), "ä", "v\n", "a" * 101, 
 OWNER, MEMBER, OTHER = User(1234, 1235), User(2345, 2346, (1235,)), User(3456, 3457)
 
 
+@pytest.fixture(scope="module")
+def mount(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[Layout], Mounted]]:
+    """A mount of each layout for all tests that leave it mounted."""
+    with ExitStack() as stack:
+
+        @functools.cache
+        def mounted(layout: Layout) -> Mounted:
+            return stack.enter_context(Mounted(tmp_path_factory.mktemp("tags"), layout=layout))
+
+        yield mounted
+
+
 @pytest.fixture
-def mounted(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Mounted]:
-    with Mounted(tmp_path, layout=layout_asked(request)) as it:
-        (it.current / "f").write_text("one\n")
-        (it.current / "f").write_text("two\n")
+def mounted(mount: Callable[[Layout], Mounted], request: pytest.FixtureRequest) -> Mounted:
+    """Without tags, and with a file that was written twice."""
+    it = mount(layout_asked(request))
+    for name in tags(it):
+        (it.views / "tags" / name).unlink()
+    write_twice(it)
+    return it
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[Mounted]:
+    """One that a test may unmount."""
+    with Mounted(tmp_path) as it:
+        write_twice(it)
         yield it
+
+
+def write_twice(mounted: Mounted) -> None:
+    (mounted.current / "f").write_text("one\n")
+    (mounted.current / "f").write_text("two\n")
 
 
 def tags(mounted: Mounted) -> dict[str, str]:
@@ -134,8 +163,6 @@ def test_tags_are_renamed_and_removed_as_files_are(mounted: Mounted) -> None:
     assert tags(mounted) == {"b": "../history/@8"}
     subprocess.run(["cp", "-a", folder, mounted.current / "copied"], check=True)
     assert os.readlink(mounted.current / "copied/b") == "../history/@8"
-    mounted.kill()
-    assert_sound(mounted.store)
 
 
 def test_nothing_but_links_can_be_made_there(mounted: Mounted) -> None:
@@ -169,25 +196,25 @@ def test_nothing_but_links_can_be_made_there(mounted: Mounted) -> None:
     assert tags(mounted) == {"v1": "../history/@6"}
 
 
-def test_tags_last(mounted: Mounted) -> None:
+def test_tags_last(alone: Mounted) -> None:
     """Through a kill, and through an index made anew."""
     for number in range(5):
-        os.symlink(f"@{number + 1}", mounted.views / f"tags/v{number}")
-    (mounted.views / "tags/v3").rename(mounted.views / "tags/w3")
-    (mounted.views / "tags/v4").unlink()
-    before = tags(mounted)
+        os.symlink(f"@{number + 1}", alone.views / f"tags/v{number}")
+    (alone.views / "tags/v3").rename(alone.views / "tags/w3")
+    (alone.views / "tags/v4").unlink()
+    before = tags(alone)
     assert len(before) == 4
-    mounted.kill()
-    mounted.mount()
-    assert tags(mounted) == before
-    mounted.unmount()
-    for found in (mounted.store / "index").iterdir():
+    alone.kill()
+    alone.mount()
+    assert tags(alone) == before
+    alone.unmount()
+    for found in (alone.store / "index").iterdir():
         found.unlink()
-    (mounted.store / "index").rmdir()
-    mounted.mount()
-    assert tags(mounted) == before
-    mounted.unmount()
-    assert_sound(mounted.store)
+    (alone.store / "index").rmdir()
+    alone.mount()
+    assert tags(alone) == before
+    alone.unmount()
+    assert_sound(alone.store)
 
 
 def test_a_tag_never_lies_inside_of_a_batch(mounted: Mounted) -> None:
@@ -242,11 +269,11 @@ def test_an_access_list_of_the_root_counts(reachable: Path) -> None:
 
 
 @pytest.mark.parametrize("where", ["mounted", "store"])
-def test_the_command_makes_lists_and_deletes(mounted: Mounted, where: str, refuses: Refuses) -> None:
-    target = mounted.mount_point if where == "mounted" else mounted.store
-    seq = mounted.newest()
+def test_the_command_makes_lists_and_deletes(alone: Mounted, where: str, refuses: Refuses) -> None:
+    target = alone.mount_point if where == "mounted" else alone.store
+    seq = alone.newest()
     if where == "store":
-        mounted.unmount()
+        alone.unmount()
     assert done_here("tag", "create", target, "v1", "--at", f"@{seq}") == f"v1 is @{seq}\n"
     (made,) = rows_here("tag", "create", target, "newest")
     assert made.keys() == {"tag", "seq"}

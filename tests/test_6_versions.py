@@ -244,12 +244,13 @@ def test_every_version_of_every_file_at_a_path_is_there(
 ) -> None:
     with Mounted(tmp_path, layout=layout, options=options) as mounted:
         notes = Notes(mounted, seed)
-        for _ in range(3):
-            for _ in range(60):
-                notes.step()
-            assert_as_noted(notes)
-            mounted.kill()
-            mounted.mount()
+        for _ in range(110):
+            notes.step()
+        assert_as_noted(notes)
+        mounted.kill()
+        mounted.mount()
+        for _ in range(30):
+            notes.step()
         assert_as_noted(notes)
 
 

@@ -185,7 +185,7 @@ class Versions:
         while coming:
             name, number = heapq.heappop(coming)
             folder = folders[number]
-            if name != told and (yield from self._seen_in(folder, name, visible)):
+            if name != told and (visible.sees_all or (yield from self._seen_in(folder, name, visible))):
                 told = name
                 yield name
             yield from self._advance(folder, name, number, coming)
@@ -193,12 +193,13 @@ class Versions:
     def _advance(self, folder: Stay, after: bytes, number: int, coming: list[tuple[bytes, int]]) -> Iterator[None]:
         """The folder's next name that something had in its time."""
         kv = self._engine.environment
-        name = next_name(kv, folder.ino, after)
-        while name is not None and next(in_folder(kv, folder.ino, name, folder.since, folder.until), None) is None:
+        while (found := next_name(kv, folder.ino, after)) is not None:
+            after, since, until = found
+            in_time = since < folder.until and until > folder.since
+            if in_time or next(in_folder(kv, folder.ino, after, folder.since, folder.until), None) is not None:
+                heapq.heappush(coming, (after, number))
+                return
             yield None
-            name = next_name(kv, folder.ino, name)
-        if name is not None:
-            heapq.heappush(coming, (name, number))
 
     def _seen_in(self, folder: Stay, name: bytes, visible: Visible) -> Generator[None, None, bool]:
         for stay in in_folder(self._engine.environment, folder.ino, name, folder.since, folder.until):

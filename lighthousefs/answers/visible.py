@@ -55,6 +55,10 @@ class Visible:
         self._asker = asker
         self._folders: dict[int, _Known] = {}
 
+    @property
+    def sees_all(self) -> bool:
+        return self._asker.sees_all
+
     def event(self, logged: Logged) -> bool:
         """Whether the asker may see the event."""
         if self._asker.sees_all:

@@ -68,16 +68,23 @@ def stays(kv: Kv, names: Sequence[bytes], since: int = 0, until: int = FOREVER) 
             walk.append((below, (*above, stay.ino)))
 
 
-def next_name(kv: Kv, parent: int, after: bytes) -> bytes | None:
-    """The next name, in the order of bytes, that something ever had in the folder; two seeks, however often it had it."""
+def next_name(kv: Kv, parent: int, after: bytes) -> tuple[bytes, int, int] | None:
+    """The next name, in the order of bytes, that something ever had in the folder; two seeks, however often it had it.
+
+    With it from which event until which it had it once.
+    """
     # Above all rows of the name itself, which go on with NUL, and below any longer name, as none has NUL in it.
     start = name_key(parent, after) + b"\x01"
     prefix = ino_key(parent)
-    found = []
-    live = kv.ceiling(Table.ENTRIES, start)
-    if live is not None and live[0].startswith(prefix):
-        found.append(live[0][len(prefix) :])
+    found: tuple[bytes, int, int] | None = None
     past = kv.ceiling(Table.ENTRIES_PAST, start)
     if past is not None and past[0].startswith(prefix):
-        found.append(past[0][len(prefix) : -SEQ_KEY.size - 1])
-    return min(found, default=None)
+        key, value = past
+        name = key[len(prefix) : -SEQ_KEY.size - 1]
+        found = name, unpack_entry(value).since, SEQ_KEY.unpack_from(key, len(key) - SEQ_KEY.size)[0]
+    live = kv.ceiling(Table.ENTRIES, start)
+    if live is not None and live[0].startswith(prefix):
+        name = live[0][len(prefix) :]
+        if found is None or name < found[0]:
+            found = name, unpack_entry(live[1]).since, FOREVER
+    return found
