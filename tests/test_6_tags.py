@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commandline import Refuses, done_here, rows_here
@@ -21,6 +22,8 @@ from difference import RENAME_EXCHANGE, RENAME_NOREPLACE, assert_sound, refused_
 from mounting import Mounted, both_layouts, layout_asked
 from users import ROOT, User, as_user
 
+from lighthousefs.control.client import Client
+from lighthousefs.control.problems import Answered
 from lighthousefs.layout import Layout
 
 NAMES = ("v1", "V1.0", "_", "release-2026.11", "a" * 100, "now", "@1".removeprefix("@"), "README.md")
@@ -253,6 +256,39 @@ def test_whoever_may_write_in_the_projects_root_may_tag(reachable: Path) -> None
         as_user(OWNER, (folder / "theirs").unlink)
         mounted.current.chmod(0o700)
         as_user(OTHER, partial(refused_with, errno.EACCES, partial(os.listdir, folder)))
+
+
+def test_who_asks_the_daemon_may_tag_as_who_comes_through_the_mount(reachable: Path) -> None:
+    with Mounted(reachable, options=["--allow-other"]) as mounted:
+        os.chown(mounted.current, OWNER.uid, OWNER.gid)
+        mounted.current.chmod(0o1775)
+        socket = Path(json.loads((mounted.views / "status/health.json").read_text())["control_socket"])
+
+        def ask(user: User, question: str, **arguments: str) -> list[dict[str, Any]]:
+            def in_a_thread() -> list[dict[str, Any]]:
+                with Client(socket) as client:
+                    return list(client.ask(question, **arguments))
+
+            return as_user(user, in_a_thread)
+
+        for user in (ROOT, OWNER, MEMBER):
+            ask(user, "tag", name=f"by{user.uid}", at="now")
+            assert (mounted.views / f"tags/by{user.uid}").lstat().st_uid == user.uid
+        for question in ({"name": "x", "at": "now"}, {"name": "by0"}):
+            with pytest.raises(Answered, match=f"user {OTHER.uid} may not .* tags"):
+                ask(OTHER, "tag" if "at" in question else "untag", **question)
+        assert [row["tag"] for row in ask(OTHER, "tags")] == ["by0", "by1234", "by2345"]
+        told = ask(OTHER, "log", type="tagged")
+        assert [row["name"] for row in told] == ["by2345", "by1234", "by0"]
+        with pytest.raises(Answered, match="the tag by1234 is of user 1234"):
+            ask(MEMBER, "untag", name="by1234")
+        ask(MEMBER, "untag", name="by2345")
+        ask(OWNER, "untag", name="by0")
+        mounted.current.chmod(0o700)
+        with pytest.raises(Answered, match=f"user {OTHER.uid} may not see its tags"):
+            ask(OTHER, "tags")
+        assert len(ask(OTHER, "log", type="tagged")) == 3, "the root was open to them then"
+        assert list(tags(mounted)) == ["by1234"]
 
 
 def test_an_access_list_of_the_root_counts(reachable: Path) -> None:
