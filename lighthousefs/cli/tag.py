@@ -27,7 +27,14 @@ class TagName(click.ParamType[str]):
         return str(value)
 
 
-@click.group()
+@click.group(
+    no_args_is_help=False,
+    epilog="""\b
+Examples:
+  lighthousefs tag create ~/work v1 --at 2h-ago
+  lighthousefs tag list ~/work
+  lighthousefs tag delete ~/work v1""",
+)
 def tag() -> None:
     """Names of moments: `history/tag:NAME`, `--at tag:NAME`, and a link in the folder tags/."""
 
