@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from lighthousefs import limits
-from lighthousefs.answers import caches, folders, history, ranges, tags
+from lighthousefs.answers import caches, folders, history, ranges
 from lighthousefs.answers.costs import costs as counted_costs
 from lighthousefs.answers.eventjson import Row, rfc3339
 from lighthousefs.answers.health import ServedBy, health, settings
@@ -90,15 +90,6 @@ class _EventsArguments(Arguments):
     count: Annotated[int, Field(ge=1, le=10_000)] = 256
 
 
-class _TagArguments(Arguments):
-    name: str
-    at: str
-
-
-class _UntagArguments(Arguments):
-    name: str
-
-
 class _AppendArguments(Arguments):
     commands: Annotated[list[Any], Field(max_length=changing.COMMANDS_MAX)]
     correlation: str | None = None
@@ -174,7 +165,6 @@ def make_handlers(
         "sync": Handler(synced, first=engine.sync),
         **past_handlers(engine, require_past),
         **_project_handlers(engine, require_past, settle),
-        **_tag_handlers(engine, require_past),
     }
 
 
@@ -219,28 +209,6 @@ def _project_handlers(
         "events": Handler(events),
         "append": Change(append, settled),
     }
-
-
-def _tag_handlers(engine: Engine, require_past: Callable[[Asker], None]) -> dict[str, Handler | Change]:
-    def listed(arguments: dict[str, Any], asker: Asker) -> Answer:
-        require_past(asker)
-        checked(_NoArguments, arguments)
-        return tags.listing(engine, asker)
-
-    def tag(arguments: dict[str, Any], asker: Asker, caller: Caller) -> Row:
-        require_past(asker)
-        given = checked(_TagArguments, arguments)
-        return tags.create(engine, asker, engine.author(caller.uid, caller.gid, caller.pid), **given.model_dump())
-
-    def untag(arguments: dict[str, Any], asker: Asker, caller: Caller) -> Row:
-        require_past(asker)
-        given = checked(_UntagArguments, arguments)
-        return tags.delete(engine, asker, engine.author(caller.uid, caller.gid, caller.pid), **given.model_dump())
-
-    async def settled(_row: Row) -> None:
-        """The kernel keeps no name of `tags/`."""
-
-    return {"tags": Handler(listed), "tag": Change(tag, settled), "untag": Change(untag, settled)}
 
 
 def _require_all(asker: Asker) -> None:

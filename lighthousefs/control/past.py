@@ -8,6 +8,7 @@ from typing import Any
 from lighthousefs.answers import differing
 from lighthousefs.control.arguments import Arguments, checked
 from lighthousefs.control.interface import Answer, Change, Handler
+from lighthousefs.control.tagging import tag_handlers
 from lighthousefs.domain.permission import Asker
 from lighthousefs.engine.engine import Engine
 
@@ -25,4 +26,4 @@ def past_handlers(engine: Engine, require_past: Callable[[Asker], None]) -> dict
         require_past(asker)
         return differing.diff(engine, asker, **checked(_DiffArguments, arguments).model_dump())
 
-    return {"diff": Handler(diff)}
+    return {"diff": Handler(diff), **tag_handlers(engine, require_past)}
