@@ -4,6 +4,7 @@
 `concerned` those about a path, `grouping` makes one line of what a person calls one change, `noise` knows what is seldom
 worth a line; `visible` knows which of them an asker may see; `health` says how a store is, `alerts` what is wrong with it,
 `costs` what its bytes are for, `caches` holds what is in memory against the tables; `bounds` reads the WHEN of a question.
+`versions` finds every version of the files that ever were at a path, `tags` are the names of moments.
 Long answers are generators that yield a row, or None where the work may pause: between two items the engine may change and
 commit, so nothing of the database is held from one to the next.
 """

@@ -2,6 +2,6 @@
 
 `protocol` is what travels, without I/O; `server` answers under trio, in slices, so that a long answer never stalls the
 mount; `admission` knows who may ask; `client` asks, blocking; `handlers` are the questions, `interface` what one looks
-like; `leftovers` clears away what dead daemons left;
+like; `leftovers` clears away what dead daemons left; `past` and `tagging` are the questions about the past and about tags;
 `problems` says of an error what a person needs to know.
 """
