@@ -6,6 +6,9 @@ NAME_BYTES_MAX = 255
 TARGET_BYTES_MAX = 4095
 ORIGIN_BYTES_MAX = 4096
 """Of the folder that an import is told to come from: what a path may be long."""
+TAG_NAME = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}"
+"""What a tag may be called, as a regular expression."""
+TAG_NAME_TOLD = "a tag's name is 1 to 100 of A-Za-z0-9._- and begins with neither . nor -"
 XATTR_VALUE_BYTES_MAX = 64 << 10
 XATTRS_MAX = 250
 """Attributes of one inode: their names together stay below the 64 KiB that listxattr(2) can tell."""

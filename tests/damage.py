@@ -61,6 +61,7 @@ def damaged_store(folder: Path) -> Path:
         author = driver.author(1)
         begun = driver.engine.identities.new_import(b"/plain")
         driver.engine.announce(begun, c.SYSTEM._replace(correlation=begun.number))
+        driver.engine.submit(c.Tag("v1", 6), author)
         big = driver.engine.coming_ino()
         driver.engine.submit(c.CreateFile(ROOT_INO, b"big", 0o644, 1, 1), author)
         for number in range(10):

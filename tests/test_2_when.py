@@ -244,7 +244,7 @@ def test_now_is_now() -> None:
 def test_the_forms_that_are_offered_can_be_read() -> None:
     offered = [line.split()[0] for line in forms()]
     kinds = [type(parse(form)) for form in offered]
-    assert kinds == [AtSeq, Instant, Ago, Now]
+    assert kinds == [AtSeq, Instant, Ago, Now, Tag]
     others = re.findall(r"\b20\d{6}T\d+Z|\b20\d\d-[-T:0-9]+", " ".join(line.split(maxsplit=1)[1] for line in forms()))
     assert len(others) == 3
     assert all(isinstance(parse(form), Instant) for form in others)

@@ -16,6 +16,7 @@ from mounting import Mounted
 
 from lighthousefs import limits
 from lighthousefs.answers.eventjson import event_line
+from lighthousefs.answers.versions import Versions
 from lighthousefs.domain import commands as c
 from lighthousefs.domain.permission import PastRule
 from lighthousefs.engine.engine import Engine
@@ -133,6 +134,7 @@ def make_tree(engine: Engine) -> Tree:
         PastRule("as-it-was", 0),
         line=partial(event_line, engine),
         source="/store",
+        known=Versions(engine),
     )
 
 

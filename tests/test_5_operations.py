@@ -1,4 +1,4 @@
-# ruff: noqa: PTH101, PTH102, PTH104, PTH106, PTH108, PTH116
+# ruff: noqa: PTH101, PTH102, PTH104, PTH106, PTH108, PTH116, PTH211
 # The system calls themselves are what is listed here.
 """Every operation that a program can do on `current/` makes exactly the events that the table says, whole ones.
 
@@ -28,7 +28,7 @@ from difference import (
     rename_with_flags,
 )
 from mounting import Mounted
-from operation_case import Case, Folder, Ino, Seq, in_child, write_through
+from operation_case import Case, Folder, Ino, Seq, in_child, wanted, write_through
 from operations_table import MAKING_EVENTS, NOBODY, change_mapping, file_and_folder, file_with_xattr, two_names
 
 from lighthousefs.domain.events import EVENT_TYPES
@@ -117,7 +117,29 @@ NOTHING: dict[str, Case] = {
     for name, (number, call) in REFUSED.items()
 }
 
-CASES = MAKING_EVENTS | NOTHING
+TAGS: dict[str, Case] = {
+    "a tag is made": Case(
+        lambda f: os.symlink("@6", _tags(f) / "made"), [wanted("tagged", name="made", moment=6, was=None)]
+    ),
+    "a tag is renamed": Case(
+        lambda f: os.rename(_tags(f) / "old", _tags(f) / "new"),
+        [wanted("tagged", name="new", moment=6, was="old")],
+        prepare=lambda f: os.symlink("@6", _tags(f) / "old"),
+    ),
+    "a tag is removed": Case(
+        lambda f: os.unlink(_tags(f) / "gone"),
+        [wanted("untagged", name="gone", moment=6)],
+        prepare=lambda f: os.symlink("@6", _tags(f) / "gone"),
+    ),
+    "a tag is refused": Case(lambda f: refused_with(errno.EINVAL, lambda: os.symlink("none", _tags(f) / "none"))),
+}
+
+
+def _tags(folder: Folder) -> Path:
+    return folder.path.parent.parent / "tags"
+
+
+CASES = MAKING_EVENTS | NOTHING | TAGS
 FROM_THE_SYSTEM = {
     "agent-registered",
     "session-started",

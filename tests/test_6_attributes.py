@@ -168,6 +168,7 @@ class Someone:
     def __init__(self, uid: int) -> None:
         self.uid = uid
         self.gid = uid
+        self.pid = 0
 
 
 def test_refusals_are_remembered_for_so_many_and_in_one_line(tmp_path: Path) -> None:

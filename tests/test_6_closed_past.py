@@ -1,4 +1,4 @@
-# ruff: noqa: PTH116
+# ruff: noqa: PTH116, PTH211
 """A past that is for the mount's owner and one group: closed to others by whatever way they come to it."""
 
 from __future__ import annotations
@@ -68,6 +68,48 @@ def test_history_is_open_to_its_owner_and_the_auditors(mounted: Mounted) -> None
         as_user(OTHER, functools.partial(refused_with, errno.EACCES, functools.partial(os.stat, path)))
     as_user(OTHER, lambda: refused_with(errno.EACCES, lambda: os.readlink(mounted.history / "now")))
     assert as_user(OTHER, (mounted.current / "d/f").read_text) == "then"
+
+
+def test_versions_and_tags_are_as_closed_as_history(mounted: Mounted) -> None:
+    folder, tags = mounted.views / "versions/d", mounted.views / "tags"
+    os.symlink("now", tags / "v1")
+    (version,) = os.listdir(folder / "f")
+    for user in (ROOT, MEMBER, BY_PRIMARY_GROUP):
+        assert as_user(user, (folder / "f" / version).read_text) == "then"
+        assert as_user(user, lambda: os.listdir(tags)) == ["v1"]
+        assert as_user(user, (tags / "v1/d/f").read_text) == "then"
+    assert set(as_user(MEMBER, lambda: os.listdir(folder))) == {"f", "link", "secret"}, (
+        "it was open when it was written"
+    )
+    as_user(MEMBER, lambda: refused_with(errno.EACCES, lambda: os.symlink("now", tags / "v2")))
+    mounted.current.chmod(0o777)
+    bound = mounted.mount_point.parent / "bound"
+    bound.mkdir()
+    subprocess.run(["mount", "--bind", folder, bound], check=True)
+    try:
+        assert (bound / "f" / version).read_text() == "then"
+
+        def look() -> None:
+            for path in (
+                folder,
+                folder.parent,
+                folder / "f" / version,
+                tags,
+                tags / "v1",
+                bound / "f",
+                bound / "f" / version,
+            ):
+                refused_with(errno.EACCES, lambda path=path: os.open(path, os.O_RDONLY))  # type: ignore[misc]
+            refused_with(errno.EACCES, lambda: os.listdir(bound))
+            refused_with(errno.EACCES, lambda: os.symlink("now", tags / "v2"))
+
+        as_user(OTHER, look)
+        for question, arguments in (("tags", {}), ("tag", {"name": "v2", "at": "now"}), ("untag", {"name": "v1"})):
+            with pytest.raises(Answered, match="the past of this mount is for its owner"):
+                _ask(mounted, OTHER, question, **arguments)
+    finally:
+        subprocess.run(["umount", bound], check=True)
+    assert os.listdir(tags) == ["v1"]
 
 
 def test_without_auditors_history_is_its_owners_alone(reachable: Path) -> None:

@@ -359,12 +359,15 @@ def test_walks_of_the_whole_mount_end(mounted: Mounted) -> None:
         counted = subprocess.run(["sh", "-c", walk], capture_output=True, text=True, check=True, timeout=60)
         assert int(counted.stdout) == found, walk
     everything = subprocess.run(["find", mounted.mount_point], capture_output=True, text=True, check=True, timeout=60)
-    # The root, README.md, current; the others and what is in them; of the past nothing but links.
+    # The root, README.md, current, tags; the others and what is in them; of history/ nothing but links. In versions/ also
+    # what was removed, and a version of each file, two of the one that changed.
+    versions = 1 + in_project + 1 + 17
     listed = sum(1 + len(os.listdir(mounted.mount_point / name)) for name in ("history", "events", "status"))
-    assert len(everything.stdout.splitlines()) == in_project + 3 + listed
+    assert len(everything.stdout.splitlines()) == in_project + 4 + listed + versions
     grep = ["grep", "-rlx", "changed", str(mounted.mount_point)]
     found_by_grep = subprocess.run(grep, capture_output=True, text=True, check=True, timeout=60)
-    assert found_by_grep.stdout.split() == [str(mounted.current / "a/f1")]
+    in_versions = max((mounted.views / "versions/a/f1").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    assert found_by_grep.stdout.split() == [str(mounted.current / "a/f1"), str(in_versions)]
 
 
 @both_layouts

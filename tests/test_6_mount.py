@@ -66,7 +66,15 @@ def assert_sound_after(mounted: Mounted) -> None:
 
 
 def test_the_root_has_its_folders_and_the_mount_its_name(mounted: Mounted) -> None:
-    assert shell("ls", mounted.mount_point).split() == ["README.md", "current", "events", "history", "status"]
+    assert shell("ls", mounted.mount_point).split() == [
+        "README.md",
+        "current",
+        "events",
+        "history",
+        "status",
+        "tags",
+        "versions",
+    ]
     assert (mounted.mount_point / "README.md").read_text().startswith("#")
     asked = subprocess.run(
         ["findmnt", "-n", "-o", "FSTYPE,SOURCE", "-M", str(mounted.mount_point)],

@@ -19,7 +19,7 @@ from lighthousefs.storage.store import Store
 from lighthousefs.views.readme import readme
 
 PROGRAM = 'lighthousefs() { "$PYTHON" -c "from lighthousefs.cli.main import main; main()" "$@"; }\n'
-COMMANDS = ("cat", "cp", "diff", "tail", "lighthousefs", "getfattr")
+COMMANDS = ("cat", "cp", "diff", "lighthousefs", "getfattr", "cd", "readlink", "ls", "ln")
 
 
 def an_hour_ago() -> int:
@@ -30,11 +30,12 @@ def slow_clock(last: int) -> LogClock:
     return LogClock(last, wall=an_hour_ago)
 
 
-def examples(text: str) -> list[str]:
-    """Indented lines that are commands, and those in back quotes."""
+def examples(text: str) -> list[tuple[str, bool]]:
+    """Indented lines that are commands, in the root of the mount, and those in back quotes, among the views (True)."""
     indented = [line.strip() for line in text.splitlines() if line.startswith("    ")]
     quoted = [part for number, part in enumerate(text.split("`")) if number % 2]
-    return [line for line in indented + quoted if line.split()[0] in (*COMMANDS, "cd", "readlink", "ls")]
+    found = [(line, False) for line in indented] + [(part, True) for part in quoted]
+    return [(command, among_views) for command, among_views in found if command.split()[0] in COMMANDS]
 
 
 def paths(text: str) -> list[str]:
@@ -63,8 +64,8 @@ def test_whoever_knows_only_the_readme_gets_along(layout: Layout, tmp_path: Path
         for path in paths(text):
             assert (mounted.mount_point / path).is_dir(), path
         said = {}
-        for command in examples(text):
-            place = mounted.views if command.startswith(("cd", "ls", "readlink")) else mounted.mount_point
+        for command, among_views in examples(text):
+            place = mounted.views if among_views else mounted.mount_point
             done = subprocess.run(
                 ["bash", "-euo", "pipefail", "-c", PROGRAM + command],
                 cwd=place,
@@ -77,7 +78,9 @@ def test_whoever_knows_only_the_readme_gets_along(layout: Layout, tmp_path: Path
             said[command] = done.stdout
             assert done.returncode == (1 if command.startswith("diff") else 0), (command, done)
             assert done.stderr == "", (command, done)
-        assert len(said) >= 12
+        assert len(said) >= 14
+        assert len(next(out for command, out in said.items() if command.startswith("ls -lt")).splitlines()) == 1 + 3
+        assert os.readlink(mounted.views / "tags/v1").startswith("../history/@")
         assert next(out for command, out in said.items() if "5m-ago/src/a.py" in command) == "one\n"
         assert "< one\n---\n> two\n" in next(out for command, out in said.items() if command.startswith("diff"))
         assert (mounted.current / "src/a.py").read_text() == "one\n", "taken back"

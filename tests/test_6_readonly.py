@@ -161,6 +161,7 @@ class Case(NamedTuple):
     folder: int = 0
 
 
+VERSIONED = "versions/755/file-664"
 CASES = [
     Case(change, kind, f"{folder:o}/{kind}-{mode:o}", mode, folder)
     for folder in OF_FOLDERS
@@ -171,8 +172,11 @@ CASES = [
 COMPUTED = [
     Case(change, kind, place)
     for kind, places in {
-        "file": ("README.md", "status/health.json", "status/version", "status/whoami", "status/last-error"),
-        "folder": ("status", "history", "history/moment"),
+        "file": (
+            *("README.md", "status/health.json", "status/version", "status/whoami", "status/last-error"),
+            VERSIONED + "/closed",
+        ),
+        "folder": ("status", "history", "history/moment", "versions", "versions/755", VERSIONED),
         "symlink": ("history/now",),
     }.items()
     for place in places
@@ -224,13 +228,15 @@ def emptied(folder: Path) -> Path:
 
 def make_computed(root: Path) -> None:
     """What the mount shows beside the project: root's, and for everybody to read."""
-    for name in ("status", "history/moment"):
+    for name in ("status", "history/moment", VERSIONED):
         (root / name).mkdir(parents=True)
     for name in ("README.md", "status/health.json", "status/version", "status/whoami", "status/last-error"):
         (root / name).write_text("text")
         (root / name).chmod(0o444)
     (root / "history/now").symlink_to("moment")
-    for name in ("status", "history", "."):
+    (root / VERSIONED / "closed").write_text("as it was when it was written")
+    (root / VERSIONED / "closed").chmod(0o644)
+    for name in ("status", "history", VERSIONED, "versions/755", "versions", "."):
         (root / name).chmod(0o555)
 
 
@@ -247,8 +253,11 @@ def test_what_is_read_only_is_so_for_whom_the_mode_bits_let_through(who: str, ev
     """And whom they refuse hears the same as on a local disk, where the same call is made by the same user."""
     mounted, plain, user = everything.mounted, everything.plain, USERS[who]
     cases = [(case, everything.past / case.place) for case in CASES]
+    (version,) = os.listdir(mounted.mount_point / VERSIONED)
     moment = f"@{everything.seq}"
-    cases += [(case, mounted.mount_point / case.place.replace("moment", moment)) for case in COMPUTED]
+    for case in COMPUTED:
+        place = case.place.replace("moment", moment).replace("/closed", f"/{version}")
+        cases.append((case, mounted.mount_point / place))
     got = as_user(user, lambda: [outcome(case, path, mounted.current / "mine") for case, path in cases])
     wrong = []
     for number, (case, _path) in zip(got, cases, strict=True):
@@ -291,7 +300,8 @@ def all_of_the_mount(mounted: Mounted, seq: int) -> Tree:
     """`current/`, the past and what is computed; not the one text that tells of requests."""
     tree = {b"current/" + path: seen for path, seen in tree_of(mounted.current).items()}
     tree |= {b"history/" + path: seen for path, seen in tree_of(mounted.at(seq)).items()}
-    for name in (b"", b"README.md", b"status", b"status/version", b"history"):
+    tree |= {b"versions/" + path: seen for path, seen in tree_of(mounted.mount_point / "versions").items()}
+    for name in (b"", b"README.md", b"status", b"status/version", b"history", b"tags"):
         tree[name] = facts(os.fsencode(mounted.mount_point) + b"/" + name, name)
     return tree
 
@@ -316,7 +326,15 @@ def test_the_mounts_root_takes_no_names_and_loses_none(mounted: Mounted, name: s
         }
     for call in calls.values():
         refused_with(errno.EROFS, call)
-    assert os.listdir(mounted.mount_point) == ["README.md", "current", "events", "history", "status"]
+    assert os.listdir(mounted.mount_point) == [
+        "README.md",
+        "current",
+        "events",
+        "history",
+        "status",
+        "tags",
+        "versions",
+    ]
 
 
 def test_the_past_is_read_as_far_as_it_could_be_read_then(everything: Everything, reachable: Path) -> None:

@@ -41,7 +41,7 @@ def test_the_root_is_the_project_and_the_past_is_not_listed(mounted: Mounted) ->
     seq = mounted.newest()
     (root / "f").write_text("two")
     assert os.listdir(root) == ["f"]
-    assert sorted(os.listdir(root / ".lighthouse")) == ["README.md", "events", "history", "status"]
+    assert sorted(os.listdir(root / ".lighthouse")) == ["README.md", "events", "history", "status", "tags", "versions"]
     assert (root / f".lighthouse/history/@{seq}/f").read_text() == "one"
     # The root is the same inode in both layouts, and whoever asks the way up gets the same answer.
     assert root.stat().st_ino == ROOT_INO

@@ -220,6 +220,7 @@ QUICKLY_FOUND = (
         Table.CUTS,
     ),
     *(Table.PLACES, Table.COUNTERS, Table.AGENTS, Table.SESSIONS, Table.WRITERS, Table.CORRELATIONS, Table.HELD),
+    Table.TAGS,
     *(Table.OPEN_WRITES, Table.META),
 )
 

@@ -23,7 +23,12 @@ def resolve(engine: Engine, text: str, now_ns: int) -> int:
         require_event(engine, when.seq)
         return when.seq
     if isinstance(when, Tag):
-        raise Unusable(f"there is no tag {_quoted(when.name)}", "name the moment by its event or its time")
+        seq = moments.resolve(engine, when)
+        if seq is None:
+            raise Unusable(
+                f"there is no tag {_quoted(when.name)}", "`lighthousefs tag list TARGET` shows those there are"
+            )
+        return seq
     instant = instant_of(when, now_ns)
     return engine.last_seq if instant is None else engine.log.seq_at(instant)
 

@@ -6,31 +6,21 @@ names. Below a folder an event counts by the path it had then: it is among those
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import NamedTuple
 
 from lighthousefs.answers.eventjson import paths
-from lighthousefs.answers.visible import ROWS_BETWEEN_PAUSES, Visible
+from lighthousefs.answers.visible import Visible
 from lighthousefs.engine.engine import Engine
 from lighthousefs.errors import Unusable
-from lighthousefs.ids import ROOT_INO
 from lighthousefs.log.eventlog import Logged
 from lighthousefs.tables.kv import Kv
-from lighthousefs.tables.moment import FOREVER
 from lighthousefs.tables.rows import unpack_entry
-from lighthousefs.tables.schema import INO_SEQ_KEY, SEQ_KEY, Table, ino_key, ino_seq_key, name_key, past_name_key
+from lighthousefs.tables.schema import INO_SEQ_KEY, Table, ino_key, ino_seq_key
 from lighthousefs.tables.state import TYPE_CODES
+from lighthousefs.tables.stays import ROWS_BETWEEN_PAUSES, stays
 
 _FOLDER_MADE = TYPE_CODES["directory-created"]
-
-
-class Stay(NamedTuple):
-    """`ino` stood there from event `since` until just before event `until`, below the folders `above` it."""
-
-    ino: int
-    since: int
-    until: int
-    above: tuple[int, ...] = ()
 
 
 class Concerned(NamedTuple):
@@ -56,37 +46,21 @@ def split(path: bytes) -> list[bytes]:
     return [name for name in path.split(b"/") if name not in (b"", b".")]
 
 
-def stays_at(engine: Engine, names: Sequence[bytes]) -> Generator[None, None, list[Stay]]:
-    """What ever stood at the path made of `names`. Yields None where the work may pause."""
-    stays = [Stay(ROOT_INO, 0, FOREVER)]
-    for name in names:
-        found: list[Stay] = []
-        for folder in stays:
-            for stay in _stays(engine.environment, folder.ino, name):
-                if stay is None:
-                    yield None
-                elif (since := max(stay.since, folder.since)) < (until := min(stay.until, folder.until)):
-                    found.append(Stay(stay.ino, since, until, (*folder.above, folder.ino)))
-        stays = found
-    return stays
-
-
 def find(engine: Engine, names: Sequence[bytes], visible: Visible) -> Generator[None, None, Concerned]:
     """Looks up what ever stood at the path made of `names`, as far as the asker could ever see it there.
 
     Yields None where the work may pause.
     """
-    stays = yield from stays_at(engine, names)
     has_folder = False
-    seen = []
-    for number, stay in enumerate(stays):
-        if not (yield from visible.stay((*stay.above, stay.ino), stay.since, stay.until)):
+    seen = set()
+    for number, stay in enumerate(stays(engine.environment, names)):
+        if number % ROWS_BETWEEN_PAUSES == 0 or stay is None:
+            yield None
+        if stay is None or not (yield from visible.stay((*stay.above, stay.ino), stay.since, stay.until)):
             continue
-        seen.append(stay.ino)
+        seen.add(stay.ino)
         row = engine.at(stay.since).inode(stay.ino)
         has_folder = has_folder or (row is not None and row.is_dir)
-        if number % ROWS_BETWEEN_PAUSES == 0:
-            yield None
     return Concerned(b"/".join(names), frozenset(seen), has_folder)
 
 
@@ -100,26 +74,6 @@ def nothing_at(path: bytes, names: Sequence[bytes]) -> Unusable:
             f"give {inside}" if inside else "leave it out for the whole"
         )
     return Unusable(f"nothing was ever at {path.decode(errors='backslashreplace')}", hint)
-
-
-def _stays(kv: Kv, parent: int, name: bytes) -> Iterator[Stay | None]:
-    """What stood at a name of a folder, each time and now."""
-    prefix = name_key(parent, name) + b"\0"
-    until, number = 0, 0
-    while (found := kv.ceiling(Table.ENTRIES_PAST, past_name_key(parent, name, until + 1))) is not None:
-        key, value = found
-        if not key.startswith(prefix) or len(key) != len(prefix) + SEQ_KEY.size:
-            break
-        entry = unpack_entry(value)
-        until = SEQ_KEY.unpack(key[len(prefix) :])[0]
-        yield Stay(entry.ino, entry.since, until)
-        number += 1
-        if number % ROWS_BETWEEN_PAUSES == 0:
-            yield None
-    value_now = kv.get(Table.ENTRIES, name_key(parent, name))
-    if value_now is not None:
-        entry = unpack_entry(value_now)
-        yield Stay(entry.ino, entry.since, FOREVER)
 
 
 def inodes_below(engine: Engine, folders: frozenset[int], enough: int) -> Generator[None, None, set[int] | None]:

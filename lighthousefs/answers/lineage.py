@@ -11,7 +11,7 @@ from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from lighthousefs.answers.concerned import Stay, split, stays_at
+from lighthousefs.answers.concerned import split
 from lighthousefs.answers.eventjson import paths
 from lighthousefs.answers.visible import ROWS_BETWEEN_PAUSES, Visible
 from lighthousefs.engine.engine import Engine
@@ -19,6 +19,7 @@ from lighthousefs.limits import WRITE_BYTES_MAX
 from lighthousefs.log.eventlog import Logged
 from lighthousefs.tables.schema import INO_KEY, INO_SEQ_KEY, Table, ino_key, ino_seq_key
 from lighthousefs.tables.state import TYPE_CODES
+from lighthousefs.tables.stays import Stay, stays
 
 _CONTENTS = {TYPE_CODES[name] for name in ("written", "truncated", "version-closed")}
 _ARRIVALS = {TYPE_CODES[name] for name in ("file-created", "renamed")}
@@ -153,8 +154,13 @@ def _before(engine: Engine, known: dict[bytes, list[Stay]], ino: int, last: int)
         if path is None:
             continue
         if path not in known:
-            stays = yield from stays_at(engine, split(path))
-            known[path] = sorted(stays, key=lambda stay: stay.since)
+            known[path] = []
+            for stay in stays(engine.environment, split(path)):
+                if stay is None:
+                    yield None
+                else:
+                    known[path].append(stay)
+            known[path].sort(key=lambda stay: stay.since)
         at = bisect_left(known[path], seq, key=lambda stay: stay.since) - 1
         before = known[path][at] if at >= 0 else None
         if before is not None and before.ino != ino and (is_made or before.until > arrivals[0]):

@@ -2,7 +2,7 @@
 
 An event shows paths, so it is seen by whom the permissions of its moment let look at each of them: search every folder on
 the way, list the folder that holds the name, read the node itself. Its moment is right after it, and right before it for
-names that it took away. What concerns no path is for those who see everything.
+names that it took away. Tags are for whom the project's root is. What concerns no path is for those who see everything.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from lighthousefs.tables.moment import Moment, row_until
 ROWS_BETWEEN_PAUSES = 64
 _MADE = ("file-created", "directory-created", "symlink-created", "node-created")
 _REMOVED = ("unlinked", "directory-removed")
+_OF_TAGS = ("tagged", "untagged")
 _FOR_ROOT = b"trusted."
 """Extended attributes that the kernel shows to root alone (man 7 xattr)."""
 
@@ -111,6 +112,8 @@ class Visible:
                 _Place(before, fields.parent, fields.ino),
                 *replaced,
             ]
+        if kind in _OF_TAGS:
+            return [_Place(after, ROOT_INO, ROOT_INO)]
         return [self._own_place(after, fields.ino)] if hasattr(fields, "ino") else []
 
     def _own_place(self, seq: int, ino: int) -> _Place | None:
@@ -158,8 +161,11 @@ class Visible:
             self._folders[ino] = known = _Known(since, at, search, self._may(moment, ino, row, READ))
         return known
 
-    def stay(self, chain: Sequence[int], since: int, until: int) -> Generator[None, None, bool]:
+    def stay(
+        self, chain: Sequence[int], since: int, until: int, *, through: bool = False
+    ) -> Generator[None, None, bool]:
         """Whether what stood at a path from event `since` until just before event `until` could ever be seen there.
+        With `through`: whether one could go through it there, knowing its name.
 
         `chain` are the inodes from the project's root down to it. Yields None where the work may pause.
         """
@@ -168,6 +174,7 @@ class Visible:
         spans = [(since, until)]
         for depth, ino in enumerate(chain, 1):
             wanted = READ if depth == len(chain) else SEARCH | READ if depth == len(chain) - 1 else SEARCH
+            wanted = SEARCH if through else wanted
             passing: list[Span] = []
             for number, span in enumerate(self._passing(ino, wanted, spans[0][0], spans[-1][1]), 1):
                 if span is not None:

@@ -98,20 +98,34 @@ class SegmentInPieces:
 
 
 def read_segment(
-    data: SegmentInPieces, segment: int, store_id: bytes, before: Reached, *, contents: bool
+    data: SegmentInPieces,
+    segment: int,
+    store_id: bytes,
+    before: Reached,
+    *,
+    contents: bool,
+    told: Callable[[bytes], object] | None = None,
 ) -> Generator[Reached, None, Reached]:
     """The end of each event record (a batch is one) of a segment; returns what its end is. `before`: the segment before it.
 
-    With `contents` the payloads are read and held against their digests. Raises Damaged for the first record that is not
-    what is due, FormatError for one that this version does not know.
+    With `contents` the payloads are read and held against their digests; `told` is given the bytes of each event.
+
+    Raises Damaged for the first record that is not what is due, FormatError for one that this version does not know.
     """
-    reader = _Reader(data, segment, store_id, before, contents=contents)
+    reader = _Reader(data, segment, store_id, before, contents=contents, told=told)
     return (yield from reader.run())
 
 
 class _Reader:
     def __init__(
-        self, data: SegmentInPieces, segment: int, store_id: bytes, before: Reached, *, contents: bool
+        self,
+        data: SegmentInPieces,
+        segment: int,
+        store_id: bytes,
+        before: Reached,
+        *,
+        contents: bool,
+        told: Callable[[bytes], object] | None,
     ) -> None:
         self._data = data
         self._segment = segment
@@ -119,6 +133,7 @@ class _Reader:
         self._seed = check_seed(store_id)
         self._before = before
         self._contents = contents
+        self._told = told
         self._number, self._seq, self._log_time = before.number, before.seq, before.log_time
         self._waiting = list(before.waiting)
 
@@ -230,7 +245,8 @@ class _Reader:
         data = self._bytes(data_at, data_at + header.data_len)
         if xxh3_64_intdigest(data) != meta.data_sum:
             raise self._bad(offset, "the checksum of its events does not match")
-        if split_events(data, meta.event_count) is None:
+        events = split_events(data, meta.event_count)
+        if events is None:
             return False
         if meta.first_seq != self._seq + 1:
             raise self._bad(offset, f"event {meta.first_seq} lies here, but {self._seq + 1} is due")
@@ -239,4 +255,7 @@ class _Reader:
             return False
         self._seq, self._log_time = last, meta.log_time_ns
         self._waiting.clear()
+        if self._told is not None:
+            for event in events:
+                self._told(event)
         return True

@@ -19,9 +19,12 @@ from lighthousefs.backup.depot import CHUNK_BYTES, Depot
 from lighthousefs.backup.disk import NEW, Disk
 from lighthousefs.backup.manifest import Manifest, Piece, gaps
 from lighthousefs.backup.records import Reached, SegmentInPieces, read_segment
+from lighthousefs.domain.codec import decode
+from lighthousefs.domain.events import Tagged, Untagged
 from lighthousefs.engine.opening import KNOWN, TABLE_NAMES
 from lighthousefs.engine.rebuild import rebuild_index
 from lighthousefs.errors import Damaged, Unusable
+from lighthousefs.ids import Seq
 from lighthousefs.log.eventlog import committed
 from lighthousefs.storage.environment import LMDB_ENGINE, Environment
 from lighthousefs.storage.lock import LOCK_TEXT
@@ -29,6 +32,8 @@ from lighthousefs.storage.segment import segment_name
 from lighthousefs.storage.store import ID_BYTES, RESTORING, STORE_JSON, require_known, require_place
 from lighthousefs.tables.schema import INDEX_LAYOUT
 from lighthousefs.views.when import AtSeq, Now, Tag, When, instant_of
+
+_TYPE_BYTES_MAX = 32
 
 
 class End(NamedTuple):
@@ -50,7 +55,12 @@ def end_at(depot: Depot, manifest: Manifest, when: When, now: int) -> End:
     """
     newest = end_of(manifest)
     if isinstance(when, Tag):
-        raise Unusable(f"there is no tag {when.name!r}", "name the moment by its event or its time")
+        moment = _tags(depot, manifest).get(when.name)
+        if moment is None:
+            raise Unusable(
+                f"there is no tag {when.name!r} in {manifest.id}", "name the moment by its event or its time"
+            )
+        when = AtSeq(Seq(moment))
     if isinstance(when, AtSeq):
         if when.seq > manifest.seq:
             raise Unusable(f"there is no event {when.seq} in {manifest.id}: the newest is {manifest.seq}")
@@ -75,11 +85,31 @@ def _end(reached: Reached) -> End:
     return End(reached.segment, reached.offset, reached.seq)
 
 
-def _ends(depot: Depot, manifest: Manifest) -> Iterator[Reached]:
+def _tags(depot: Depot, manifest: Manifest) -> dict[str, int]:
+    """The moment of each tag, as the backup has it."""
+    found: dict[str, int] = {}
+
+    def told(data: bytes) -> None:
+        # The type comes first, so that all others need not be decoded.
+        if b"tagged" not in data[:_TYPE_BYTES_MAX]:
+            return
+        fields = decode(data).fields
+        if isinstance(fields, Untagged):
+            found.pop(fields.name, None)
+        elif isinstance(fields, Tagged):
+            found.pop(fields.was or "", None)
+            found[fields.name] = fields.moment
+
+    for _reached in _ends(depot, manifest, told):
+        pass
+    return found
+
+
+def _ends(depot: Depot, manifest: Manifest, told: Callable[[bytes], object] | None = None) -> Iterator[Reached]:
     before = Reached()
     for segment, pieces in manifest.by_segment():
         with _opened(depot, pieces) as data:
-            before = yield from read_segment(data, segment, manifest.store.store_id, before, contents=False)
+            before = yield from read_segment(data, segment, manifest.store.store_id, before, contents=False, told=told)
 
 
 def _opened(depot: Depot, pieces: Sequence[Piece]) -> SegmentInPieces:

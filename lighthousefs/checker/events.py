@@ -10,9 +10,10 @@ from typing import Any
 
 from lighthousefs.checker.tally import UNREADABLE, Tally, unreadable
 from lighthousefs.checker.told import Told
+from lighthousefs.domain.apply import apply_tag
 from lighthousefs.domain.codec import decode
 from lighthousefs.domain.events import EVENT_TYPES, Event
-from lighthousefs.errors import LighthouseError
+from lighthousefs.errors import Damaged, LighthouseError
 from lighthousefs.ids import PAYLOAD_INDEX_BITS, payload_id
 from lighthousefs.log.eventlog import committed
 from lighthousefs.tables.kv import Kv
@@ -35,7 +36,7 @@ _CONCERNED = {
     for name, kind in EVENT_TYPES.items()
 }
 _MAKING = {"store-created", "file-created", "directory-created", "symlink-created", "node-created"}
-_SMALL = (Table.AGENTS, Table.SESSIONS, Table.WRITERS, Table.CORRELATIONS)
+_SMALL = (Table.AGENTS, Table.SESSIONS, Table.WRITERS, Table.CORRELATIONS, Table.TAGS)
 _INDEX = (1 << PAYLOAD_INDEX_BITS) - 1
 _NOTE_BYTES = (1, FOLDER_NOTE.size)
 
@@ -124,7 +125,7 @@ class _Log:
         self._state.take_ino(fields.root if event.type == "store-created" else fields.ino)
         yield from ()
 
-    def _announced(self, _seq: int, event: Event) -> Iterator[str]:
+    def _announced(self, seq: int, event: Event) -> Iterator[str]:
         fields: Any = event.fields
         match event.type:
             case "agent-registered":
@@ -133,6 +134,11 @@ class _Log:
                 self._state.start_session(*fields)
             case "correlation-begun":
                 self._state.begin_correlation(*fields)
+            case "tagged" | "untagged":
+                try:
+                    apply_tag(self._state, seq, event)
+                except Damaged as error:
+                    yield str(error)
             case "writer-joined":
                 self._state.join_writer(fields.number, fields.writer_id)
             case _:
@@ -279,7 +285,10 @@ class _Log:
 _EFFECTS = {
     **dict.fromkeys(sorted(_MAKING), _Log._made),
     **dict.fromkeys(
-        ("agent-registered", "session-started", "correlation-begun", "writer-joined", "inodes-reserved"),
+        (
+            *("agent-registered", "session-started", "correlation-begun", "writer-joined", "inodes-reserved"),
+            *("tagged", "untagged"),
+        ),
         _Log._announced,
     ),
     **dict.fromkeys(("unlinked", "renamed", "inode-released"), _Log._gone),

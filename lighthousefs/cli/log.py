@@ -55,7 +55,7 @@ Examples:
   lighthousefs log . --follow --after 421        the same, from event 422 on
 
 \b
-WHEN: @421, 2026-11-23T04:22:32Z (or shorter), 30s-ago 5m-ago 2h-ago 3d-ago, yesterday, now."""
+WHEN: @421, 2026-11-23T04:22:32Z (or shorter), 30s-ago 5m-ago 2h-ago 3d-ago, yesterday, now, tag:NAME."""
 )
 @target_argument
 @click.argument("path", required=False)

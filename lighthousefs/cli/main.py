@@ -42,6 +42,7 @@ COMMANDS = {
     "blame": "Who made each line of a file.",
     "grep": "In which versions a text stood.",
     "bisect": "The first event at which a command fails.",
+    "tag": "Names of moments.",
     "verify": "Whether a store is what was written.",
     "repair": "Mend what can be, list what cannot.",
     "config": "Check settings, show those in force, or all there are.",

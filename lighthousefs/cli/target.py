@@ -61,6 +61,10 @@ def _inside(mount: mountinfo.Mount, layout: Layout, parts: Sequence[str]) -> Tar
         return Target(store, mount, _joined(parts[1:]))
     if views[:1] == ("history",) and (len(views) == 1 or _is_moment(views[1])):
         return Target(store, mount, _joined(views[2:]), moment=views[1] if len(views) > 1 else None)
+    if views[:1] == ("tags",) and len(views) > 1 and _is_moment(f"tag:{views[1]}"):
+        return Target(store, mount, _joined(views[2:]), moment=f"tag:{views[1]}")
+    if views[:1] == ("versions",):
+        return Target(store, mount, _joined(views[1:]))
     return Target(store, mount, outside="/".join(parts) or None)
 
 

@@ -75,6 +75,10 @@ def in_words(row: dict[str, Any]) -> Words:
             return Words("xattr", path, f"{row['name']} removed")
         case "mounted":
             return Words("mounted", row["mount_point"], f"by {row['version']} on {row['host']}")
+        case "tagged" if row["was"] is not None:
+            return Words("tagged", f"{row['name']} = @{row['moment']}", f"(was {row['was']})")
+        case "tagged" | "untagged":
+            return Words(kind, f"{row['name']} = @{row['moment']}")
         case "correlation-begun":
             return Words(row["kind"], "", f"{row['new_correlation']} from {row['origin']}")
         case "recovered":
@@ -100,7 +104,7 @@ def in_words_raw(row: dict[str, Any]) -> Words:
 
     declared = EVENT_TYPES[row["type"]].record._fields
     shown = {name: row[f"new_{name}" if name in Event._fields else name] for name in declared if name not in _NAMES}
-    if row["type"].startswith("xattr-"):
+    if row["type"].startswith("xattr-") or row["type"] in ("tagged", "untagged"):
         shown["name"] = row["name"]
     if "mode" in shown and shown["mode"] is not None:
         shown["mode"] = f"{shown['mode']:06o}"

@@ -31,6 +31,7 @@ _DOORS: dict[str, Any] = {
     "base": Annotated[int, Field(ge=0, le=limits.SEQ_MAX)],
     "device": Number,
     "written": Number,
+    "moment": Number,
     "offset": Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)],
     "size": Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)],
 }
@@ -50,6 +51,9 @@ _ALLOWED: tuple[type[Any], ...] = (
     c.SetXattr,
     c.RemoveXattr,
     c.CloseVersion,
+    c.Tag,
+    c.RenameTag,
+    c.Untag,
 )
 KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in _ALLOWED}
 

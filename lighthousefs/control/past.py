@@ -10,6 +10,7 @@ from lighthousefs.answers.bounds import resolve
 from lighthousefs.answers.noise import Noise
 from lighthousefs.control.arguments import Arguments, checked
 from lighthousefs.control.interface import Answer, Change, Handler
+from lighthousefs.control.tagging import tag_handlers
 from lighthousefs.domain.permission import Asker
 from lighthousefs.engine.engine import Engine
 
@@ -87,4 +88,5 @@ def past_handlers(
         "diff": Handler(diff),
         "moment": Handler(moment),
         "versions": Handler(versions),
+        **tag_handlers(engine, require_past),
     }

@@ -22,6 +22,7 @@ from lighthousefs.answers.alerts import alerts
 from lighthousefs.answers.eventjson import event_line
 from lighthousefs.answers.health import ServedBy, health
 from lighthousefs.answers.noise import Noise
+from lighthousefs.answers.versions import Versions
 from lighthousefs.config import Config, in_force
 from lighthousefs.control.admission import Admission
 from lighthousefs.control.handlers import make_handlers
@@ -159,6 +160,8 @@ class _Daemon:
             source=source,
             acls=self._options.acl,
             layout=self._options.layout,
+            known=Versions(self._engine),
+            to_one=not self._options.allow_other,
         )
         self._operations = operations = Operations(
             self._tree, self._durability.sync, self._opened.store.path, acls=self._options.acl

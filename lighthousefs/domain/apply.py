@@ -11,7 +11,7 @@ from typing import Any
 
 from lighthousefs.domain import events as e
 from lighthousefs.domain.decide import CAPABILITY
-from lighthousefs.domain.state import Entry, Inode, State
+from lighthousefs.domain.state import Entry, Inode, State, TagRow
 from lighthousefs.errors import Damaged
 from lighthousefs.ids import payload_id
 
@@ -293,6 +293,21 @@ def _writer_joined(state: State, _seq: int, event: e.Event) -> None:
     state.join_writer(event.fields.number, event.fields.writer_id)
 
 
+def apply_tag(state: State, seq: int, event: e.Event) -> None:
+    """The effect of `tagged` and `untagged`. A tag that is renamed stays the one that it was."""
+    f: e.Tagged | e.Untagged = event.fields
+    if isinstance(f, e.Untagged) or f.was is not None:
+        name = f.name if isinstance(f, e.Untagged) else str(f.was)
+        row = state.tag(name)
+        if row is None or row.moment != f.moment:
+            raise Damaged(f"event {seq}", f"there is no tag {name} of event {f.moment}")
+        state.drop_tag(name)
+        if isinstance(f, e.Tagged):
+            state.put_tag(f.name, row)
+    else:
+        state.put_tag(f.name, TagRow(f.moment, seq))
+
+
 def _nothing(_state: State, _seq: int, _event: e.Event) -> None:
     """Told for the record; no table depends on it."""
 
@@ -324,4 +339,6 @@ _EFFECTS: dict[str, Callable[[State, int, Any], None]] = {
     "correlation-begun": _correlation_begun,
     "damage-found": _nothing,
     "repaired": _nothing,
+    "tagged": apply_tag,
+    "untagged": apply_tag,
 }

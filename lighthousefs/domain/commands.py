@@ -142,6 +142,22 @@ class CloseVersion(NamedTuple):
     how: Literal["close", "fsync", "truncate", "recovery"]
 
 
+class Tag(NamedTuple):
+    """Have `name` stand for the project right after event `moment`. A name that is there is refused."""
+
+    name: str
+    moment: int
+
+
+class RenameTag(NamedTuple):
+    name: str
+    new_name: str
+
+
+class Untag(NamedTuple):
+    name: str
+
+
 class Announce(NamedTuple):
     """What the system itself has to say (a mount, a recovery, a new agent): the fields of that event, ready."""
 
@@ -164,6 +180,9 @@ Command = (
     | SetXattr
     | RemoveXattr
     | CloseVersion
+    | Tag
+    | RenameTag
+    | Untag
     | Announce
 )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Callable
 from typing import Any
@@ -17,12 +18,13 @@ from blake3 import blake3
 from lighthousefs import limits
 from lighthousefs.domain import commands as c
 from lighthousefs.domain import events as e
-from lighthousefs.domain.state import Entry, Facts, Inode
+from lighthousefs.domain.state import Entry, Facts, Inode, TagRow
 from lighthousefs.errors import Refused
 from lighthousefs.ids import ROOT_INO
 
 CAPABILITY = b"security.capability"
 _SUID_SGID = stat.S_ISUID | stat.S_ISGID
+_TAG_NAME = re.compile(limits.TAG_NAME)
 
 
 def decide(facts: Facts, command: c.Command) -> Any:
@@ -342,6 +344,43 @@ def _close_version(facts: Facts, command: c.CloseVersion) -> e.VersionClosed:
     return e.VersionClosed(command.ino, command.first, command.written, command.how, body, changes)
 
 
+def tag_name(name: str | bytes) -> str:
+    """The name, if a tag can have it. Raises Refused (EINVAL) for any other."""
+    text = os.fsdecode(name) if isinstance(name, bytes) else name
+    if not _TAG_NAME.fullmatch(text):
+        raise _refuse(errno.EINVAL, limits.TAG_NAME_TOLD)
+    return text
+
+
+def _existing_tag(facts: Facts, name: str) -> TagRow:
+    row = facts.tag(tag_name(name))
+    if row is None:
+        raise _refuse(errno.ENOENT, f"there is no tag {name}")
+    return row
+
+
+def _require_free_tag(facts: Facts, name: str) -> None:
+    if (row := facts.tag(tag_name(name))) is not None:
+        raise _refuse(errno.EEXIST, f"the tag {name} stands for @{row.moment}")
+
+
+def _tag(facts: Facts, command: c.Tag) -> e.Tagged:
+    _require_free_tag(facts, command.name)
+    if not 1 <= command.moment <= facts.newest():
+        raise _refuse(errno.EINVAL, f"there is no event {command.moment}")
+    return e.Tagged(command.name, command.moment, None)
+
+
+def _rename_tag(facts: Facts, command: c.RenameTag) -> e.Tagged:
+    row = _existing_tag(facts, command.name)
+    _require_free_tag(facts, command.new_name)
+    return e.Tagged(command.new_name, row.moment, command.name)
+
+
+def _untag(facts: Facts, command: c.Untag) -> e.Untagged:
+    return e.Untagged(command.name, _existing_tag(facts, command.name).moment)
+
+
 def _announce(_facts: Facts, command: c.Announce) -> Any:
     return command.fields
 
@@ -362,5 +401,8 @@ _DECISIONS: dict[type[Any], Callable[[Facts, Any], Any]] = {
     c.SetXattr: _set_xattr,
     c.RemoveXattr: _remove_xattr,
     c.CloseVersion: _close_version,
+    c.Tag: _tag,
+    c.RenameTag: _rename_tag,
+    c.Untag: _untag,
     c.Announce: _announce,
 }

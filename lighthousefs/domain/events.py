@@ -28,6 +28,7 @@ Mode = Annotated[int, Field(ge=0, le=0o177777)]
 Size = Annotated[int, Field(ge=0, le=limits.FILE_BYTES_MAX)]
 Uid = Annotated[int, Field(ge=0, lt=1 << 32)]
 Bytes16 = Annotated[bytes, Field(min_length=16, max_length=16)]
+TagName = Annotated[str, Field(pattern=f"^{limits.TAG_NAME}$")]
 Fate = Literal["remains", "held", "gone"]
 """What became of an inode that lost a name: it has others, it is open and nameless, or it is no more."""
 
@@ -260,6 +261,21 @@ class CorrelationBegun(NamedTuple):
     origin: Annotated[bytes, Field(max_length=limits.ORIGIN_BYTES_MAX)]
 
 
+class Tagged(NamedTuple):
+    """`name` stands for the project right after event `moment` from here on; `was` is the name that it had until then."""
+
+    name: TagName
+    moment: Annotated[int, Field(ge=1, le=limits.SEQ_MAX)]
+    was: TagName | None
+
+
+class Untagged(NamedTuple):
+    """`name`, which stood for `moment`, stands for nothing any more."""
+
+    name: TagName
+    moment: Annotated[int, Field(ge=1, le=limits.SEQ_MAX)]
+
+
 class Mounted(NamedTuple):
     mount_point: bytes
     version: str
@@ -342,6 +358,8 @@ _DECLARED: tuple[tuple[str, int, type[Any]], ...] = (
     ("correlation-begun", 1, CorrelationBegun),
     ("damage-found", 1, DamageFound),
     ("repaired", 1, Repaired),
+    ("tagged", 1, Tagged),
+    ("untagged", 1, Untagged),
 )
 EVENT_TYPES: dict[str, EventType] = {name: EventType(name, schema, record) for name, schema, record in _DECLARED}
 TYPE_OF_RECORD: dict[type[Any], EventType] = {kind.record: kind for kind in EVENT_TYPES.values()}

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
-READ, SEARCH = 4, 1
+READ, WRITE, SEARCH = 4, 2, 1
 """Bits of what is wanted of a node; SEARCH is the execute bit, of a folder the right to pass through it."""
 
 Past: TypeAlias = Literal["as-it-was", "owner"]

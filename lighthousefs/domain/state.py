@@ -55,6 +55,13 @@ class Entry(NamedTuple):
     cookie: int
 
 
+class TagRow(NamedTuple):
+    """What a tag stands for, and the event that made it."""
+
+    moment: int
+    made: int
+
+
 class Facts(Protocol):
     """What `decide` may ask."""
 
@@ -66,6 +73,10 @@ class Facts(Protocol):
     def is_empty(self, ino: int) -> bool: ...
     def xattr(self, ino: int, name: bytes) -> bytes | None: ...
     def is_open(self, ino: int) -> bool: ...
+    def tag(self, name: str) -> TagRow | None: ...
+
+    def newest(self) -> int:
+        """The newest event that the log has; not those of a batch that is being decided."""
 
 
 class State(Facts, Protocol):
@@ -126,3 +137,5 @@ class State(Facts, Protocol):
     def start_session(self, number: int, agent: int, uid: int, gid: int, kind: str) -> None: ...
     def begin_correlation(self, number: int, correlation: str, kind: str, origin: bytes) -> None: ...
     def join_writer(self, number: int, writer_id: bytes) -> None: ...
+    def put_tag(self, name: str, row: TagRow) -> None: ...
+    def drop_tag(self, name: str) -> None: ...

@@ -25,7 +25,7 @@ def attributes(found: Found) -> pyfuse3.EntryAttributes:
     row = found.row
     if row is None:
         return entry
-    entry.attr_timeout = timeout
+    entry.attr_timeout = FOREVER_SECONDS if found.lasting else timeout
     entry.generation = 0
     entry.st_mode = row.mode
     entry.st_nlink = row.nlink

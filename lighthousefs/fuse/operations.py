@@ -10,7 +10,7 @@ import errno
 import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pyfuse3
 import trio
@@ -91,7 +91,8 @@ class Operations(pyfuse3.Operations):
         if len(name) > limits.NAME_BYTES_MAX:
             raise Refused(errno.ENAMETOOLONG)
         if parent_inode >> CLASS_SHIFT == COMPUTED:
-            await _in_slices(self._tree.synthetic.prepare_lookup(parent_inode, name))
+            self._require_open(parent_inode, ctx)
+            return attributes(await _in_slices(self._tree.synthetic.look_up(parent_inode, name, ctx)))
         return attributes(self._open_to(parent_inode, ctx).lookup(parent_inode, name, ctx))
 
     @unanswered
@@ -113,10 +114,12 @@ class Operations(pyfuse3.Operations):
     async def opendir(self, inode: InodeT, ctx: RequestContext) -> FileHandleT:
         part = self._open_to(inode, ctx)
         await _in_slices(part.prepare_listing(inode))
-        return FileHandleT(part.open_folder(inode))
+        return FileHandleT(part.open_folder(inode, ctx))
 
     @border
     async def readdir(self, fh: FileHandleT, start_id: int, token: ReaddirToken) -> None:
+        if fh >> CLASS_SHIFT == COMPUTED:
+            await _in_slices(self._tree.synthetic.prepare_page(fh, start_id))
         for name, found, cookie in self._tree.of(fh).listing(fh, start_id):
             if not pyfuse3.readdir_reply(token, name, attributes(found), cookie):
                 return
@@ -169,8 +172,7 @@ class Operations(pyfuse3.Operations):
     async def create(
         self, parent_inode: InodeT, name: bytes, mode: ModeT, flags: FlagT, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
-        live = self._tree.changeable(parent_inode)
-        found, opened = live.create(parent_inode, name, mode, self._author(ctx), flags)
+        found, opened = self._tree.names_of(parent_inode).create(parent_inode, name, mode, self._author(ctx), flags)
         return _file_info(opened), attributes(found)
 
     @border
@@ -247,34 +249,34 @@ class Operations(pyfuse3.Operations):
 
     @border
     async def mkdir(self, parent_inode: InodeT, name: bytes, mode: ModeT, ctx: RequestContext) -> EntryAttributes:
-        return attributes(self._tree.changeable(parent_inode).make_folder(parent_inode, name, mode, self._author(ctx)))
+        return attributes(self._tree.names_of(parent_inode).make_folder(parent_inode, name, mode, self._author(ctx)))
 
     @border
     async def mknod(
         self, parent_inode: InodeT, name: bytes, mode: ModeT, rdev: int, ctx: RequestContext
     ) -> EntryAttributes:
-        live = self._tree.changeable(parent_inode)
-        return attributes(live.make_node(parent_inode, name, mode, rdev, self._author(ctx)))
+        names = self._tree.names_of(parent_inode)
+        return attributes(names.make_node(parent_inode, name, mode, rdev, self._author(ctx)))
 
     @border
     async def symlink(self, parent_inode: InodeT, name: bytes, target: bytes, ctx: RequestContext) -> EntryAttributes:
-        live = self._tree.changeable(parent_inode)
-        return attributes(live.make_symlink(parent_inode, name, target, self._author(ctx)))
+        names = self._tree.names_of(parent_inode)
+        return attributes(names.make_symlink(parent_inode, name, target, self._author(ctx)))
 
     @border
     async def link(
         self, inode: InodeT, new_parent_inode: InodeT, new_name: bytes, ctx: RequestContext
     ) -> EntryAttributes:
-        live = self._tree.changeable(inode, new_parent_inode)
-        return attributes(live.link(inode, new_parent_inode, new_name, self._author(ctx)))
+        names = self._tree.names_of(inode, new_parent_inode)
+        return attributes(names.link(inode, new_parent_inode, new_name, self._author(ctx)))
 
     @border
     async def unlink(self, parent_inode: InodeT, name: bytes, ctx: RequestContext) -> None:
-        self._tree.changeable(parent_inode).unlink(parent_inode, name, self._author(ctx))
+        self._tree.names_of(parent_inode).unlink(parent_inode, name, self._author(ctx))
 
     @border
     async def rmdir(self, parent_inode: InodeT, name: bytes, ctx: RequestContext) -> None:
-        self._tree.changeable(parent_inode).remove_folder(parent_inode, name, self._author(ctx))
+        self._tree.names_of(parent_inode).remove_folder(parent_inode, name, self._author(ctx))
 
     @border
     async def rename(
@@ -288,7 +290,7 @@ class Operations(pyfuse3.Operations):
     ) -> None:
         if flags & ~(pyfuse3.RENAME_NOREPLACE | pyfuse3.RENAME_EXCHANGE):
             raise Refused(errno.EINVAL)
-        self._tree.changeable(parent_inode_old, parent_inode_new).rename(
+        self._tree.names_of(parent_inode_old, parent_inode_new).rename(
             parent_inode_old,
             name_old,
             parent_inode_new,
@@ -329,9 +331,13 @@ class Operations(pyfuse3.Operations):
         self._tree.changeable_xattr(inode, name).remove_xattr(inode, name, self._author(ctx))
 
 
-async def _in_slices(work: Iterator[None]) -> None:
-    """Others are answered between two slices; none without a slice."""
-    for _slice in work:
+async def _in_slices(work: Iterator[None]) -> Any:
+    """What the work returns. Others are answered between two slices; none without a slice."""
+    while True:
+        try:
+            next(work)
+        except StopIteration as end:
+            return end.value
         await trio.lowlevel.checkpoint()
 
 

@@ -7,8 +7,11 @@ right before is a seek away. Nothing is left of an event that was taken back, so
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from heapq import merge
+from itertools import takewhile
 from typing import NamedTuple
 
+from lighthousefs.domain.apply import apply_tag
 from lighthousefs.domain.codec import decode
 from lighthousefs.domain.events import Event
 from lighthousefs.domain.state import Inode
@@ -38,10 +41,11 @@ from lighthousefs.tables.schema import (
     seq_key,
     span_key,
 )
-from lighthousefs.tables.state import TYPE_CODES
+from lighthousefs.tables.state import TYPE_CODES, TableState
 
 _CREATED = ("store-created", "file-created", "directory-created", "symlink-created", "node-created")
 _WRITTEN = (TYPE_CODES["written"], TYPE_CODES["truncated"])
+_TAGGING = ("tagged", "untagged")
 _CLOSED = TYPE_CODES["version-closed"]
 _INTRODUCED = {
     "agent-registered": Table.AGENTS,
@@ -63,6 +67,7 @@ class _Concerned(NamedTuple):
     introduced: set[tuple[Table, int]]
     postings: set[tuple[Table, int]]
     writers: dict[int, int]
+    has_tags: bool
 
 
 def step_back(kv: Kv, seq: int) -> None:
@@ -94,6 +99,8 @@ def step_back(kv: Kv, seq: int) -> None:
         kv.delete(table, seq_key(number))
     for table, number in concerned.postings:
         Postings(kv, table).cut(number, seq)
+    if concerned.has_tags:
+        _restore_tags(kv, seq)
     _restore_counters(kv, concerned.writers, seq)
     Chain(kv).cut(seq)
     _drop(kv, Table.PLACES, seq_key(payload_id(seq + 1, 0)))
@@ -101,7 +108,7 @@ def step_back(kv: Kv, seq: int) -> None:
 
 
 def _concerned(kv: Kv, seq: int, newest: int) -> _Concerned:
-    found = _Concerned(set(), set(), set(), set(), {}, set(), set(), {})
+    found = _Concerned(set(), set(), set(), set(), {}, set(), set(), {}, has_tags=False)
     for number in range(newest, seq, -1):
         event = _event(kv, number)
         fields = event.fields
@@ -123,6 +130,8 @@ def _concerned(kv: Kv, seq: int, newest: int) -> _Concerned:
             found.closed.setdefault(ino, set()).add(event.session)
         if event.type in _INTRODUCED:
             found.introduced.add((_INTRODUCED[event.type], fields.number))
+        if event.type in _TAGGING:
+            found = found._replace(has_tags=True)
         found.postings.update(_postings(event))
         found.writers[event.writer] = event.writer_seq
     return found
@@ -273,6 +282,20 @@ def _restore_open_writes(kv: Kv, ino: int, sessions: set[int] | None, seq: int) 
     for session, number in first.items():
         if sessions is None or session in sessions:
             kv.put(Table.OPEN_WRITES, OPEN_WRITE_KEY.pack(BRANCH, ino, session), SEQ.pack(number))
+
+
+# Tags
+
+
+def _restore_tags(kv: Kv, seq: int) -> None:
+    """There are few of them, and no past rows: those that stood then are what all events about tags up to it left."""
+    for key, _value in _rows(kv, Table.TAGS, b""):
+        kv.delete(Table.TAGS, key)
+    state = TableState(kv)
+    by_type = Postings(kv, Table.BY_TYPE)
+    told = merge(*(by_type.seqs_up(TYPE_CODES[name], 1) for name in _TAGGING))
+    for number in takewhile(lambda number: number <= seq, told):
+        apply_tag(state, number, _event(kv, number))
 
 
 # Counters

@@ -8,6 +8,7 @@ import stat
 from collections.abc import Iterator
 from typing import NamedTuple, Protocol
 
+from lighthousefs.domain.commands import Author
 from lighthousefs.domain.state import Inode
 from lighthousefs.errors import Refused
 
@@ -15,11 +16,13 @@ COMPUTED_XATTRS = b"user.lighthouse."
 
 
 class Found(NamedTuple):
-    """`row` None: no such name. `fixed`: cannot change behind the kernel's back, so it may keep the answer."""
+    """`row` None: no such name. `fixed`: cannot change behind the kernel's back, so it may keep the answer. `lasting`: it may
+    keep what the node is, and not that it has this name."""
 
     node: int
     row: Inode | None
     fixed: bool
+    lasting: bool = False
 
 
 class Listed(NamedTuple):
@@ -46,6 +49,31 @@ class Caller(Protocol):
     def uid(self) -> int: ...
     @property
     def gid(self) -> int: ...
+    @property
+    def pid(self) -> int: ...
+
+
+class Names(Protocol):
+    """Where names can be made, moved and removed. Errors as of `Part`."""
+
+    def make_folder(self, folder: int, name: bytes, mode: int, author: Author) -> Found: ...
+    def make_node(self, folder: int, name: bytes, mode: int, device: int, author: Author) -> Found: ...
+    def make_symlink(self, folder: int, name: bytes, target: bytes, author: Author) -> Found: ...
+    def create(self, folder: int, name: bytes, mode: int, author: Author, flags: int) -> tuple[Found, Opened]: ...
+    def link(self, node: int, folder: int, name: bytes, author: Author) -> Found: ...
+    def unlink(self, folder: int, name: bytes, author: Author) -> None: ...
+    def remove_folder(self, folder: int, name: bytes, author: Author) -> None: ...
+    def rename(
+        self,
+        folder: int,
+        name: bytes,
+        new_folder: int,
+        new_name: bytes,
+        *,
+        replace: bool,
+        exchange: bool,
+        author: Author,
+    ) -> None: ...
 
 
 class Part(Protocol):
@@ -57,7 +85,7 @@ class Part(Protocol):
     def prepare_listing(self, folder: int) -> Iterator[None]:
         """Work to be done before `open_folder`, in slices; others may be served in between."""
 
-    def open_folder(self, folder: int) -> int: ...
+    def open_folder(self, folder: int, caller: Caller | None = None) -> int: ...
     def close_folder(self, handle: int) -> None: ...
     def listing(self, handle: int, after: int) -> Iterator[Listed]: ...
     def open_for_reading(self, node: int, caller: Caller | None = None) -> Opened: ...

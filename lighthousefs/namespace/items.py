@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from typing import NamedTuple
 
 from blake3 import blake3
@@ -91,6 +91,10 @@ class Item(ABC):
         """The newest event that is shown here; None for what shows none."""
         return None
 
+    def xattr(self, name: bytes) -> bytes | None:
+        """One that is not computed; None where there is none."""
+        return None
+
     def digest(self) -> bytes | None:
         """BLAKE3 of the contents, hex; None for what is no file or says something else each time."""
         return None
@@ -112,6 +116,11 @@ class FolderItem(Item):
     @abstractmethod
     def child(self, name: bytes, caller: Caller | None) -> Item | Found | None:
         """What stands at a name, listed or not."""
+
+    def find_child(self, name: bytes, caller: Caller | None) -> Generator[None, None, Item | Found | None]:
+        """The same, in slices."""
+        yield from ()
+        return self.child(name, caller)
 
     def row(self, caller: Caller | None) -> Inode:
         return self._row(stat.S_IFDIR | self.mode, size=4096, links=2)

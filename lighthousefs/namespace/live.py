@@ -119,7 +119,7 @@ class LiveTree:
     def prepare_listing(self, folder: int) -> Iterator[None]:
         return iter(())
 
-    def open_folder(self, folder: int) -> int:
+    def open_folder(self, folder: int, caller: Caller | None = None) -> int:
         return live_handle(folder)
 
     def close_folder(self, handle: int) -> None:

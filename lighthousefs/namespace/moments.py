@@ -64,7 +64,8 @@ class HistoryFolder(FolderItem):
         if seq is None:
             return None
         if isinstance(when, AtSeq):
-            return self._past.moment(seq)._replace(fixed=False)
+            found = self._past.moment(seq)
+            return found._replace(fixed=False, lasting=found.fixed)
         return MomentLink(computed(b"history/" + name), self.owner, self._engine, name)
 
     def shown(self) -> int | None:

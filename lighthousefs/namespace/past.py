@@ -35,6 +35,10 @@ class PastTree:
         """The project's root right after event `seq`."""
         return self._folder_or_file(self._engine.at(seq), ROOT_INO)
 
+    def version(self, ino: int, seq: int) -> Found:
+        """A file right after an event. What is known of it lasts, but not who may be told that it is there."""
+        return self._folder_or_file(self._engine.at(seq), ino)._replace(fixed=False, lasting=self._fixed)
+
     def _folder_or_file(self, moment: Moment, ino: int) -> Found:
         row = moment.inode(ino)
         if row is None:
@@ -66,7 +70,7 @@ class PastTree:
                 yield
         self._listings.setdefault(folder, (0, [found[cookie] for cookie in sorted(found)]))
 
-    def open_folder(self, folder: int) -> int:
+    def open_folder(self, folder: int, caller: Caller | None = None) -> int:
         openings, children = self._listings.get(folder, (0, None))
         self._listings[folder] = (openings + 1, self._children(folder) if children is None else children)
         return folder

@@ -1,12 +1,13 @@
-"""The part of the tree that is computed: the views' root with its texts, `history/`, `events/`, `status/`."""
+"""The part of the tree that is computed: the views' root with its texts, `history/`, `events/`, `status/`, `tags/`,
+`versions/`."""
 
 from __future__ import annotations
 
 import errno
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 
-from lighthousefs.domain.permission import PastRule
+from lighthousefs.domain.permission import Asker, PastRule
 from lighthousefs.engine.engine import Engine
 from lighthousefs.ids import ROOT_INO
 from lighthousefs.layout import VIEWS_NAME, Layout
@@ -31,13 +32,18 @@ from lighthousefs.namespace.moments import HISTORY, HistoryFolder
 from lighthousefs.namespace.nodes import ROOT_NODE, computed, text_handle, text_handle_tag
 from lighthousefs.namespace.past import SELF_COOKIE, PastTree
 from lighthousefs.namespace.runs import EventsFolder, RunFile
+from lighthousefs.namespace.tags import TagLink, TagsFolder
+from lighthousefs.namespace.versions import Known, Pages, Shown, VersionsFolder
 
+_DOTS = SELF_COOKIE + 1
+"""The cookie of the last entry that is none of the folder's own."""
 STATUS = computed(b"status")
 _VIEWS = computed(VIEWS_NAME.encode())
 
 
 class SyntheticTree:
-    """`texts` by path from the views' root, those of `status/` among them; `line` writes an event for `events/`."""
+    """`texts` by path from the views' root, those of `status/` among them; `line` writes an event for `events/`; `shown` is
+    what `versions/` is made from, but for the past."""
 
     def __init__(
         self,
@@ -48,6 +54,11 @@ class SyntheticTree:
         line: Line,
         digests: Digests,
         layout: Layout,
+        *,
+        known: Known,
+        asker: Callable[[Caller | None], Asker],
+        source: str,
+        to_one: bool,
     ) -> None:
         self._engine = engine
         self.root = ROOT_NODE if layout is Layout.VIEWS else _VIEWS
@@ -56,12 +67,15 @@ class SyntheticTree:
         self.past = PastTree(engine, parent_of_moments=HISTORY, digests=digests, is_closed=rule.past == "owner")
         made = {path: _text_item(path, text, owner) for path, text in texts.items()}
         in_status = {path.partition(b"/")[2]: item for path, item in made.items() if path.startswith(b"status/")}
+        self.tags = TagsFolder(owner, rule, engine, source=source, layout=layout)
         self._events = EventsFolder(owner, rule.auditors, engine, line)
         in_root: dict[bytes, Item] = {path: item for path, item in made.items() if b"/" not in path}
         in_root |= {
             b"events": self._events,
             b"history": HistoryFolder(owner, rule, engine, self.past),
             b"status": FixedFolder(STATUS, owner, in_status),
+            b"tags": self.tags,
+            b"versions": VersionsFolder(owner, Shown(known, self.past, rule, asker, to_one)),
         }
         root = FixedFolder(self.root, owner, in_root, newest=lambda: engine.last_seq)
         self._items: dict[int, Item] = {item.node: item for item in (root, *made.values(), *in_root.values())}
@@ -70,6 +84,7 @@ class SyntheticTree:
         self._remembered: OrderedDict[int, Item] = OrderedDict()
         self._readings: dict[int, Reading] = {}
         self._listings: dict[int, tuple[FolderItem, list[bytes]]] = {}
+        self._pages: dict[int, tuple[VersionsFolder, Pages]] = {}
         self._counter = 0
 
     @property
@@ -87,7 +102,16 @@ class SyntheticTree:
             if item is None:
                 raise refuse(errno.ESTALE)
             self._remembered.move_to_end(node)
+            # Who walks in a folder comes back to those above it.
+            above = item.above if isinstance(item, VersionsFolder) else None
+            while above is not None and above.node in self._remembered:
+                self._remembered.move_to_end(above.node)
+                above = above.above
         return item
+
+    def is_of_tags(self, node: int) -> bool:
+        """Whether it is `tags/`, or a tag."""
+        return isinstance(self._items.get(node) or self._remembered.get(node), TagsFolder | TagLink)
 
     def _folder(self, node: int) -> FolderItem:
         item = self._item(node)
@@ -95,10 +119,12 @@ class SyntheticTree:
             raise refuse(errno.ENOTDIR)
         return item
 
-    def _child(self, folder: FolderItem, name: bytes, caller: Caller | None) -> Item | Found | None:
+    def _child(
+        self, folder: FolderItem, name: bytes, caller: Caller | None
+    ) -> Generator[None, None, Item | Found | None]:
         if name == b"current" and folder.node == self.root and self._has_current:
             return Found(ROOT_INO, self._engine.state.inode(ROOT_INO), fixed=True)
-        child = folder.child(name, caller)
+        child = yield from folder.find_child(name, caller)
         if isinstance(child, Item) and child.node not in self._items:
             self._remembered[child.node] = child
             if len(self._remembered) > ITEMS_KEPT_MAX:
@@ -110,15 +136,26 @@ class SyntheticTree:
     def prepare_find(self, node: int) -> Iterator[None]:
         return self._item(node).prepare()
 
-    def prepare_lookup(self, folder: int, name: bytes) -> Iterator[None]:
-        child = self._child(self._folder(folder), name, None)
-        return child.prepare() if isinstance(child, Item) else iter(())
+    def look_up(self, folder: int, name: bytes, caller: Caller | None) -> Generator[None, None, Found]:
+        """What `lookup` gives."""
+        child = yield from self._child(self._folder(folder), name, caller)
+        if child is None:
+            return Found(0, None, fixed=False)
+        if isinstance(child, Found):
+            return child
+        yield from child.prepare()
+        return child.found(caller)
 
     def prepare_read(self, handle: int, offset: int, length: int) -> Iterator[None]:
         return self._reading(handle).prepare(offset, length)
 
     def prepare_listing(self, folder: int) -> Iterator[None]:
         return iter(())
+
+    def prepare_page(self, handle: int, after: int) -> Iterator[None]:
+        """Work before `listing`, in slices."""
+        opened = self._pages.get(handle)
+        return iter(()) if opened is None else opened[1].prepare(max(after - _DOTS, 0))
 
     def prepare_xattr(self, node: int, name: bytes) -> Iterator[None]:
         item = self._item(node)
@@ -136,18 +173,23 @@ class SyntheticTree:
         return self._item(node).found(caller)
 
     def lookup(self, folder: int, name: bytes, caller: Caller | None = None) -> Found:
-        child = self._child(self._folder(folder), name, caller)
-        if child is None:
-            return Found(0, None, fixed=False)
-        return child.found(caller) if isinstance(child, Item) else child
+        work = self.look_up(folder, name, caller)
+        while True:
+            try:
+                next(work)
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]
 
     def readlink(self, node: int) -> bytes:
         return self._item(node).target()
 
-    def open_folder(self, folder: int) -> int:
+    def open_folder(self, folder: int, caller: Caller | None = None) -> int:
         item = self._folder(folder)
         self._counter += 1
         handle = text_handle(folder, self._counter)
+        if isinstance(item, VersionsFolder):
+            self._pages[handle] = item, item.open_pages(caller)
+            return handle
         self._listings[handle] = item, self._names(item)
         return handle
 
@@ -160,23 +202,30 @@ class SyntheticTree:
         if opened is None:
             # Opened by an earlier process.
             item = self._by_tag.get(text_handle_tag(handle, of_node=False))
-            if not isinstance(item, FolderItem):
+            if not isinstance(item, FolderItem) or isinstance(item, VersionsFolder):
+                # Who opened a listing of versions/ is not known any more.
                 raise refuse(errno.EBADF)
             opened = self._listings[handle] = item, self._names(item)
         return opened
 
     def close_folder(self, handle: int) -> None:
         self._listings.pop(handle, None)
+        self._pages.pop(handle, None)
 
     def listing(self, handle: int, after: int) -> Iterator[Listed]:
-        folder, names = self._opened_folder(handle)
+        paged = self._pages.get(handle)
+        folder, names = self._opened_folder(handle) if paged is None else (paged[0], [])
         here = folder.found(None)
         above = self._above if folder.node == self.root else self.root
+        if isinstance(folder, VersionsFolder) and folder.above is not None:
+            above = folder.above.node
         if after < SELF_COOKIE:
             yield Listed(b".", here, SELF_COOKIE)
         if after < SELF_COOKIE + 1:
             yield Listed(b"..", Found(above, here.row, fixed=True), SELF_COOKIE + 1)
-        first = SELF_COOKIE + 2
+        first = _DOTS + 1
+        if paged is not None:
+            yield from paged[1].entries(first)
         for cookie, name in enumerate(names[max(after + 1 - first, 0) :], max(after + 1, first)):
             found = self.lookup(folder.node, name)
             if found.row is not None:
@@ -219,7 +268,12 @@ class SyntheticTree:
     def xattr(self, node: int, name: bytes) -> bytes:
         """`last_event` where a view shows an event; of a file whatever there is to tell."""
         item = self._item(node)
-        what = name[len(COMPUTED_XATTRS) :] if name.startswith(COMPUTED_XATTRS) else b""
+        if not name.startswith(COMPUTED_XATTRS):
+            value = item.xattr(name)
+            if value is None:
+                raise refuse(errno.ENODATA)
+            return value
+        what = name[len(COMPUTED_XATTRS) :]
         seq = item.shown()
         answer: bytes | None = None
         if what == b"hash":

@@ -6,20 +6,22 @@ import errno
 from collections.abc import Iterator, Mapping
 
 from lighthousefs.domain import acl
-from lighthousefs.domain.permission import PastRule
+from lighthousefs.domain.permission import Asker, PastRule
 from lighthousefs.engine.engine import Engine
 from lighthousefs.errors import Refused
 from lighthousefs.layout import Layout
 from lighthousefs.namespace.callers import Callers
 from lighthousefs.namespace.computed import OF_CALLER
 from lighthousefs.namespace.digests import Digests
-from lighthousefs.namespace.found import COMPUTED_XATTRS, Caller, Part, read_only, refuse
+from lighthousefs.namespace.found import COMPUTED_XATTRS, Caller, Names, Part, read_only, refuse
 from lighthousefs.namespace.items import CallersText, Line, Owner, Text
 from lighthousefs.namespace.live import LiveTree
 from lighthousefs.namespace.nodes import CLASS_SHIFT, LIVE, PAST_FILE, PAST_FOLDER, ROOT_NODE
 from lighthousefs.namespace.project import ProjectTree
 from lighthousefs.namespace.standings import Standings
 from lighthousefs.namespace.synthetic import SyntheticTree
+from lighthousefs.namespace.tags import not_of_links
+from lighthousefs.namespace.versions import Known
 from lighthousefs.processes import credentials
 
 _TRUSTED = b"trusted."
@@ -27,10 +29,18 @@ _NAMESPACES = (b"user.", _TRUSTED, b"security.")
 _OF_THE_PAST = (PAST_FILE, PAST_FOLDER)
 
 
+_NOBODY = Asker((1 << 32) - 2, frozenset())
+
+
+def _is_live(node: int) -> bool:
+    return node != ROOT_NODE and node >> CLASS_SHIFT == LIVE
+
+
 class Tree:
     """`live` takes changes; `of(node)` is the part that answers for a node, or for a handle.
 
-    `source` is what the mount is called in the kernel's table. With `acls` access control lists are kept and followed.
+    `source` is what the mount is called in the kernel's table; `known` tells what `versions/` shows. With `acls` access
+    control lists are kept and followed; with `to_one` the mount serves its owner alone.
     """
 
     def __init__(
@@ -44,6 +54,8 @@ class Tree:
         source: str,
         acls: bool = False,
         layout: Layout = Layout.VIEWS,
+        known: Known,
+        to_one: bool = False,
     ) -> None:
         self.engine = engine
         self.callers = Callers(engine)
@@ -53,15 +65,27 @@ class Tree:
             b"status/last-error": CallersText(self._last_error),
         }
         self.digests = digests = Digests(engine)
-        self.synthetic = SyntheticTree(engine, of_caller | dict(texts), owner, rule, line, digests, layout)
+        self._acls = acls
+        self._rule = rule
+        self.synthetic = SyntheticTree(
+            engine,
+            of_caller | dict(texts),
+            owner,
+            rule,
+            line,
+            digests,
+            layout,
+            known=known,
+            asker=self.asker,
+            source=source,
+            to_one=to_one,
+        )
         standings = Standings(source)
         self.live: LiveTree = (
             LiveTree(engine, standings, digests, acls=acls)
             if layout is Layout.VIEWS
             else ProjectTree(engine, standings, digests, self.synthetic, acls=acls)
         )
-        self._acls = acls
-        self._rule = rule
         self._is_closed = rule.past == "owner"
         past: Part = self.synthetic.past
         self._parts: tuple[Part, ...] = (self.live, past, past, self.synthetic)
@@ -89,12 +113,35 @@ class Tree:
     def changeable(self, *nodes: int) -> LiveTree:
         """The live tree, if all `nodes` are in it.
 
-        Raises Refused (EROFS): everything else is read-only.
+        Raises Refused: EROFS, as everything else is read-only; EPERM for what is of `tags/`, where only names change.
         """
         for node in nodes:
-            if node == ROOT_NODE or node >> CLASS_SHIFT != LIVE:
-                raise read_only()
+            if not _is_live(node):
+                raise not_of_links() if self.synthetic.is_of_tags(node) else read_only()
         return self.live
+
+    def names_of(self, *nodes: int) -> Names:
+        """Where names can change, if all `nodes` are in it: the live tree, or `tags/`.
+
+        Raises Refused (EROFS, EXDEV).
+        """
+        of_tags = [not _is_live(node) and self.synthetic.is_of_tags(node) for node in nodes]
+        if not any(of_tags):
+            return self.changeable(*nodes)
+        for node, is_of_tags in zip(nodes, of_tags, strict=True):
+            if not is_of_tags:
+                raise refuse(errno.EXDEV) if _is_live(node) else read_only()
+        return self.synthetic.tags
+
+    def asker(self, caller: Caller | None) -> Asker:
+        """What a caller may know of the past. Where nobody says who asks, it is somebody without a right."""
+        if caller is None:
+            return _NOBODY
+        if self._rule.is_owner(caller.uid):
+            return Asker(caller.uid, frozenset((caller.gid,)), self._acls, sees_all=True)
+        known = credentials(caller.pid)
+        groups = frozenset((caller.gid,)) if known is None else known.groups
+        return Asker(caller.uid, groups, self._acls)
 
     # Extended attributes: which there can be is the same everywhere.
 

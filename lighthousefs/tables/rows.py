@@ -17,6 +17,7 @@ TIME = Struct("<q")
 FOLDER_NOTE = Struct("<BqqI")
 COOKIE = Struct("<QI")
 VERSION = Struct("<QQ")
+TAG = Struct("<QQ")
 
 _packer = msgpack.Packer(use_bin_type=True, autoreset=True)
 _unpack = msgpack.unpackb

@@ -12,7 +12,7 @@ from enum import IntEnum
 from struct import Struct
 from typing import NamedTuple
 
-INDEX_LAYOUT = 7
+INDEX_LAYOUT = 8
 
 
 class Table(IntEnum):
@@ -49,6 +49,7 @@ class Table(IntEnum):
     CORRELATIONS = 28
     BY_TYPE = 29
     CHAIN = 30
+    TAGS = 31
 
 
 class Shape(NamedTuple):
@@ -91,6 +92,7 @@ SHAPES: dict[Table, Shape] = {
     Table.CORRELATIONS: Shape("number u64", "correlation, kind, origin (MessagePack)"),
     Table.BY_TYPE: Shape("event type u64, first seq", "steps to up to 255 more, as `postings` packs them"),
     Table.CHAIN: Shape("seq", "subtree roots of 32 bytes"),
+    Table.TAGS: Shape("name", "moment u64, seq"),
 }
 DERIVED = tuple(table for table in Table if SHAPES[table].derived)
 

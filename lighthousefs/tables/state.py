@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import msgpack
 
 from lighthousefs.domain.events import EVENT_TYPES, Event
-from lighthousefs.domain.state import Entry, Inode
+from lighthousefs.domain.state import Entry, Inode, TagRow
 from lighthousefs.ids import ROOT_INO
 from lighthousefs.limits import INODES_KEPT_MAX
 from lighthousefs.tables import contents
@@ -23,6 +23,7 @@ from lighthousefs.tables.rows import (
     ENTRY,
     FOLDER_NOTE,
     SEQ,
+    TAG,
     VERSION,
     pack_inode,
     unpack_entry,
@@ -126,6 +127,14 @@ class TableState:
 
     def is_open(self, ino: int) -> bool:
         return ino in self._open_inodes
+
+    def tag(self, name: str) -> TagRow | None:
+        value = self.kv.get(Table.TAGS, name.encode(errors="surrogateescape"))
+        return None if value is None else TagRow(*TAG.unpack(value))
+
+    def newest(self) -> int:
+        last = self.kv.floor(Table.EVENTS, seq_key((1 << 64) - 1))
+        return 0 if last is None else int.from_bytes(last[0], "big")
 
     def writer_seq(self, writer: int) -> int:
         """How many events the writer has made."""
@@ -308,6 +317,12 @@ class TableState:
 
     def join_writer(self, number: int, writer_id: bytes) -> None:
         self.kv.put(Table.WRITERS, seq_key(number), writer_id)
+
+    def put_tag(self, name: str, row: TagRow) -> None:
+        self.kv.put(Table.TAGS, name.encode(), TAG.pack(*row))
+
+    def drop_tag(self, name: str) -> None:
+        self.kv.delete(Table.TAGS, name.encode())
 
     def _remember(self, ino: int, row: Inode, value: bytes) -> None:
         if len(self._inodes) >= INODES_KEPT_MAX:

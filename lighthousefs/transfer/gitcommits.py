@@ -33,6 +33,8 @@ _HOUSEKEEPING = {
     "recovered",
     "damage-found",
     "repaired",
+    "tagged",
+    "untagged",
 }
 """What changes nothing that git knows."""
 _CONTENTS = {"file-created", "written", "truncated"}

@@ -10,9 +10,11 @@ _TEXT = """\
 Everything that happens to the project is kept: every write, rename, chmod and removal is an event in a log that is never
 lost, with who did it and when. The past is just more folders. Paths here are from the root of the mount.
 
-    {project:<24}the live project: work here, with any program
+    {project}the live project: work here, with any program
     {views}history/@421/{pad}the whole project right after event 421, read-only
     {views}history/5m-ago/{pad2}the project five minutes ago, read-only
+    {views}versions/src/a.py/{pad5}every version of a file, removed ones too, read-only
+    {views}tags/{pad6}names of moments: links that you make and remove
     {views}events/{pad3}the log as JSON Lines, 10,000 events a file, `newest` the last one
     {views}status/{pad4}alerts.json, config.toml, health.json, version, whoami, last-error
 
@@ -22,8 +24,7 @@ lost, with who did it and when. The past is just more folders. Paths here are fr
 
     5m-ago                   also s, h, d, w; and yesterday
     2026-11-23T04:22:32Z     an instant (shorter forms are their start; without an offset it is UTC)
-    now                      the newest moment
-    @421                     right after event 421
+    now, @421, tag:v1        the newest moment, right after event 421, the moment of a tag
 
 `ls history/` shows some moments at which something had changed; any other is there as well: name it.
 
@@ -32,11 +33,11 @@ lost, with who did it and when. The past is just more folders. Paths here are fr
     cat {views}history/5m-ago/src/a.py
     diff -r {views}history/5m-ago/src {here}src
     cp {views}history/5m-ago/src/a.py {here}src/a.py
-    tail -n 3 {views}events/newest | jq -c '[.seq, .type, .path, .agent]'
+    ls -lt {views}versions/src/a.py
     lighthousefs log {target}
     getfattr --only-values -n user.lighthouse.agent {here}src/a.py
 
-A file as it was; what changed in five minutes; taking an old state back; the last events; what happened, newest first;
+A file as it was; what changed in five minutes; taking an old state back; a file's versions; what happened, newest first;
 who changed a file last (also .session, .event, .version, and .hash, its BLAKE3 digest).
 
 ## Who am I, why was I refused
@@ -55,6 +56,7 @@ Copy the old state over the new one: that is a new change, kept like all others.
     cp -a {views}history/5m-ago/src {here}src.old
 
 To hold a moment while you look around, stand in it: `cd history/5m-ago`, or read its number: `readlink history/5m-ago`.
+To keep it by a name: `ln -s ../history/5m-ago tags/v1`. `ls tags/v1/` is the project then.
 """
 
 
@@ -63,6 +65,10 @@ def readme(layout: Layout) -> bytes:
     in_root = layout is Layout.PROJECT
     views = f"{VIEWS_NAME}/" if in_root else ""
     names = {"pad": "history/@421/", "pad2": "history/5m-ago/", "pad3": "events/", "pad4": "status/"}
-    pads = {key: " " * max(2, 24 - len(views + name)) for key, name in names.items()}
+    names |= {"pad5": "versions/src/a.py/", "pad6": "tags/"}
+    width = max(24, *(len(views + name) + 2 for name in names.values()))
+    pads = {key: " " * (width - len(views + name)) for key, name in names.items()}
     here = "" if in_root else "current/"
-    return _TEXT.format(project="./" if in_root else "current/", views=views, here=here, target=".", **pads).encode()
+    return _TEXT.format(
+        project=("./" if in_root else "current/").ljust(width), views=views, here=here, target=".", **pads
+    ).encode()

@@ -166,4 +166,5 @@ def forms() -> list[str]:
         "2026-11-23T04:22:32.5Z    an instant; 20261123T042232Z, 2026-11-23T04:22, 2026-11-23 and +02:00 work too",
         "90s-ago                   before now; also m, h, d, w, and yesterday",
         "now                       the newest state",
+        "tag:v1                    the moment of a tag",
     ]
