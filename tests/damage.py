@@ -59,7 +59,7 @@ def damaged_store(folder: Path) -> Path:
     try:
         fill_every_table(driver)
         author = driver.author(1)
-        begun = driver.engine.identities.new_import(b"/plain")
+        begun = driver.engine.identities.new_correlation("import", b"/plain")
         driver.engine.announce(begun, c.SYSTEM._replace(correlation=begun.number))
         big = driver.engine.coming_ino()
         driver.engine.submit(c.CreateFile(ROOT_INO, b"big", 0o644, 1, 1), author)

@@ -37,6 +37,8 @@ COMMANDS = {
     "report": "What happened, as one page of HTML.",
     "show": "One event whole.",
     "diff": "What differs between two moments.",
+    "restore": "Make a path what it was.",
+    "undo": "Take changes back where nothing followed.",
     "verify": "Whether a store is what was written.",
     "repair": "Mend what can be, list what cannot.",
     "config": "Check settings, show those in force, or all there are.",

@@ -7,7 +7,7 @@ from typing import Any
 
 from lighthousefs.answers import differing
 from lighthousefs.control.arguments import Arguments, checked
-from lighthousefs.control.interface import Answer, Change, Handler
+from lighthousefs.control.interface import Answer, Handler, Question
 from lighthousefs.domain.permission import Asker
 from lighthousefs.engine.engine import Engine
 
@@ -18,7 +18,7 @@ class _DiffArguments(Arguments):
     path: bytes | None = None
 
 
-def past_handlers(engine: Engine, require_past: Callable[[Asker], None]) -> dict[str, Handler | Change]:
+def past_handlers(engine: Engine, require_past: Callable[[Asker], None]) -> dict[str, Question]:
     """The answers by question; arguments as `make_handlers` takes them."""
 
     def diff(arguments: dict[str, Any], asker: Asker) -> Answer:

@@ -28,6 +28,7 @@ from lighthousefs.control.handlers import make_handlers
 from lighthousefs.control.leftovers import clear_away
 from lighthousefs.control.server import questions
 from lighthousefs.control.server import serve as serve_control
+from lighthousefs.control.turns import Turns
 from lighthousefs.daemon.durability import Durability
 from lighthousefs.daemon.scrub import Scrub
 from lighthousefs.domain.events import Mounted, Unmounted
@@ -39,7 +40,7 @@ from lighthousefs.fuse.border import requests
 from lighthousefs.fuse.invalidation import Invalidation
 from lighthousefs.fuse.operations import Operations
 from lighthousefs.layout import VIEWS_NAME, Layout
-from lighthousefs.namespace.affected import affected
+from lighthousefs.namespace.affected import Affected, affected
 from lighthousefs.namespace.found import Caller
 from lighthousefs.namespace.items import CallersText, Owner, Text
 from lighthousefs.namespace.retries import KEPT_SECONDS
@@ -54,6 +55,7 @@ _AWAY_SECONDS, _BUSY_SECONDS = 0.001, 0.5
 """How long work that nobody waits for is left alone after each slice, besides as long as that took when it was quiet for a
 while, and when it was not."""
 _FULL_RUNS_EVERY_SECONDS = 5.0
+_EVENTS_A_SLICE = 128
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,7 @@ class _Daemon:
         self._options = options
         self._opened = opened
         self._engine = opened.engine
+        self._turns = Turns()
         self._control_socket = control_socket
         self._reason: Literal["unmounted", "stopped"] = "unmounted"
         self._served_by = ServedBy(
@@ -151,7 +154,11 @@ class _Daemon:
             layout=self._options.layout,
         )
         self._operations = operations = Operations(
-            self._tree, self._durability.sync, self._opened.store.path, acls=self._options.acl
+            self._tree,
+            self._durability.sync,
+            self._opened.store.path,
+            self._turns.mine,
+            acls=self._options.acl,
         )
         session.mount(
             operations,
@@ -188,7 +195,13 @@ class _Daemon:
             admission = Admission(self._past_rule, mount_point=open_to_others, acls=self._options.acl, bounds=bounds)
             noise = Noise(self._options.config.noise)
             handlers = make_handlers(
-                self._engine, self._served_by, admission.require_past, self._settle, noise, self._tree.callers.refusals
+                self._engine,
+                self._served_by,
+                admission.require_past,
+                self._settle,
+                noise,
+                self._tree.callers.refusals,
+                self._turns,
             )
             await nursery.start(serve_control, self._control_socket, handlers, admission)
             nursery.start_soon(self._announce, ready)
@@ -198,6 +211,7 @@ class _Daemon:
     async def _end_retries(self) -> None:
         while True:
             await trio.sleep(KEPT_SECONDS)
+            await self._turns.mine()
             try:
                 self._tree.live.retries.end()
             except LighthouseError as error:
@@ -224,8 +238,12 @@ class _Daemon:
 
     async def _settle(self, first: int, last: int) -> None:
         """The kernel has seen nothing of these events."""
-        events = [logged.event for logged in self._engine.log.events(first, last)]
-        await self._invalidation.forget(affected(events))
+        found = Affected()
+        for begin in range(first, last + 1, _EVENTS_A_SLICE):
+            some = self._engine.log.events(begin, min(begin + _EVENTS_A_SLICE - 1, last))
+            affected((logged.event for logged in some), found)
+            await trio.lowlevel.checkpoint()
+        await self._invalidation.forget(found)
 
     async def _announce(self, ready: Callable[[dict[str, Any]], None]) -> None:
         """Tell that the mount answers, once it did."""

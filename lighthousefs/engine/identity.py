@@ -10,7 +10,7 @@ import msgpack
 
 from lighthousefs import limits
 from lighthousefs.domain.commands import Announce, Author, Command
-from lighthousefs.domain.events import AgentRegistered, CorrelationBegun, SessionStarted
+from lighthousefs.domain.events import AgentRegistered, CorrelationBegun, CorrelationKind, SessionStarted
 from lighthousefs.errors import Refused
 from lighthousefs.tables.kv import Kv
 from lighthousefs.tables.schema import Table, seq_key
@@ -81,11 +81,11 @@ class Identities:
                 return int.from_bytes(key, "big")
         return 0
 
-    def new_import(self, origin: bytes) -> CorrelationBegun:
-        """What must be announced, as the first event of it, when an import begins."""
+    def new_correlation(self, kind: CorrelationKind, origin: bytes) -> CorrelationBegun:
+        """What must be announced, as the first event of it, when changes that belong together begin."""
         last = self._kv.floor(Table.CORRELATIONS, seq_key((1 << 64) - 1))
         number = 1 if last is None else int.from_bytes(last[0], "big") + 1
-        return CorrelationBegun(number, f"import-{number}", "import", origin[: limits.ORIGIN_BYTES_MAX])
+        return CorrelationBegun(number, f"{kind}-{number}", kind, origin[: limits.ORIGIN_BYTES_MAX])
 
     def introduce(self, uid: int, gid: int) -> list[Command]:
         """What must be announced before (uid, gid) can change anything; `learn` must be told when it was."""

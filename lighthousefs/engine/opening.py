@@ -27,9 +27,10 @@ from lighthousefs.domain.events import (
     StoreCreated,
     WriterJoined,
 )
-from lighthousefs.engine.engine import Engine, replay
+from lighthousefs.engine.engine import Engine
 from lighthousefs.engine.identity import SYSTEM_AGENT, author_of
 from lighthousefs.engine.rebuild import rebuild_index
+from lighthousefs.engine.replay import replay
 from lighthousefs.engine.unfinished import version_so_far
 from lighthousefs.errors import Damaged, IndexDamaged
 from lighthousefs.ids import ROOT_INO

@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from lighthousefs.engine.engine import replay
+from lighthousefs.engine.replay import replay
 from lighthousefs.errors import Damaged
 from lighthousefs.log.eventlog import EventIndex
 from lighthousefs.log.stored import StoredContents

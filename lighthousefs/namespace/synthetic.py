@@ -89,7 +89,7 @@ class SyntheticTree:
 
     def _child(self, folder: FolderItem, name: bytes, caller: Caller | None) -> Item | Found | None:
         if name == b"current" and folder.node == self.root and self._has_current:
-            return Found(ROOT_INO, self._engine.state.inode(ROOT_INO), fixed=True)
+            return Found(ROOT_INO, self._engine.shown.inode(ROOT_INO), fixed=True)
         child = folder.child(name, caller)
         if isinstance(child, Item) and child.node not in self._items:
             self._remembered[child.node] = child

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-from tortures import big, programs, random_runs, space, stress
+from tortures import big, programs, random_runs, reversal, space, stress
 
 PARTS = {
     "posix": partial(random_runs.main, "posix"),
@@ -14,6 +14,7 @@ PARTS = {
     "programs": programs.main,
     "stress": stress.main,
     "space": space.main,
+    "reversal": reversal.main,
 }
 
 if __name__ == "__main__":
