@@ -124,10 +124,8 @@ def make_handlers(
 ) -> dict[str, Question]:
     """The answers by question: of a daemon, and of a command that opened the store itself.
 
-    `settle` waits until the kernel has forgotten what the events from one to another have made untrue.
-    `require_past` raises Unusable for whom the past is closed to; `noise` is what `log` hides unless it is asked for all;
-    `refused` gives the refusals behind one; `turns` lets one change of many slices be made at a time, and nothing else
-    meanwhile.
+    `settle` waits until the kernel has forgotten what some events made untrue; `require_past` raises Unusable for whom the past
+    is closed to; `noise` is what `log` hides; `refused` gives the refusals behind one; `turns`: who may change anything.
     """
 
     def log(arguments: dict[str, Any], asker: Asker) -> Answer:
