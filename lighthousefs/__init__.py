@@ -15,7 +15,7 @@ the tables, where today and every past moment are each one seek away. Rooms impo
  2  tables (what is and what was), views (names and texts), config (settings)
  3  log (events in order, contents)
  4  engine (the one writer), checker (every invariant)
- 5  namespace (which node is this), answers (what can be asked)
+ 5  namespace (which node is this), answers (what can be asked), reversal (making things what they were)
  6  fuse (pyfuse3), control (the daemon's socket)
  7  daemon, api (a project as a program sees it)
  8  transfer (plain folders in and out), integrity (verify, repair), backup (copies)

@@ -173,6 +173,10 @@ class Project:
         rows = self._ask("contents", ino=ino, seq=seq, offset=offset, length=length)
         return [(row["offset"], row["data"]) for row in rows]
 
+    def ask(self, question: str, **arguments: Any) -> Iterator[Row]:
+        """Rows of the answer to any question that a daemon answers."""
+        return self._ask(question, **arguments)
+
     def close(self) -> None:
         self._stack.close()
 
@@ -351,23 +355,33 @@ class _Notes(logging.Handler):
 def _here(opened: OpenStore) -> Iterator[Callable[..., Iterator[Row]]]:
     from lighthousefs.answers.health import ServedBy
     from lighthousefs.control.handlers import make_handlers
-    from lighthousefs.control.interface import Caller, Change
+    from lighthousefs.control.interface import Caller, Change, Work
     from lighthousefs.domain.permission import OWN_STORE
 
     handlers = make_handlers(opened.engine, ServedBy(opened.store))
 
     def answer(question: str, **arguments: Any) -> Iterator[Row]:
         handler = handlers[question]
-        if isinstance(handler, Change):
-            row = handler.make(arguments, OWN_STORE, Caller(os.getpid(), os.getuid(), os.getgid()))
+        if isinstance(handler, Change | Work):
+            yield from _changed(handler, arguments, Caller(os.getpid(), os.getuid(), os.getgid()))
             if opened.engine.commit_is_due:
                 # What is not committed is kept in memory, and is to be done again after a crash.
                 opened.engine.commit()
-            yield row
             return
         if handler.first is not None:
             handler.first()
         yield from (row for row in handler.answer(arguments, OWN_STORE) if row is not None)
+
+    def _changed(handler: Change | Work, arguments: Row, caller: Caller) -> list[Row]:
+        if isinstance(handler, Change):
+            return [handler.make(arguments, OWN_STORE, caller)]
+        work = handler.make(arguments, OWN_STORE, caller)
+        while True:
+            try:
+                next(work)
+            except StopIteration as end:
+                rows: list[Row] = end.value
+                return rows
 
     try:
         yield answer

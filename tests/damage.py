@@ -59,7 +59,7 @@ def damaged_store(folder: Path) -> Path:
     try:
         fill_every_table(driver)
         author = driver.author(1)
-        begun = driver.engine.identities.new_import(b"/plain")
+        begun = driver.engine.identities.new_correlation("import", b"/plain")
         driver.engine.announce(begun, c.SYSTEM._replace(correlation=begun.number))
         driver.engine.submit(c.Tag("v1", 6), author)
         big = driver.engine.coming_ino()

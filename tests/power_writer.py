@@ -218,7 +218,7 @@ def _no_sync_before_the_commit() -> AbstractContextManager[Any]:
 
 def _commit_ahead_of_the_journal() -> AbstractContextManager[Any]:
     def commit(engine: Engine) -> None:
-        engine._flush()
+        engine.flush()
         engine.environment.commit()
         engine._dirty = 0
         engine.sync()

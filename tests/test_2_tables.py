@@ -90,7 +90,7 @@ def test_a_store_has_the_documented_tables_and_no_other(driver: Driver, monkeypa
     driver.submit(c.Write(kept, 0, bytes(5000), False, 0), author)
     driver.submit(c.Unlink(ROOT_INO, b"last"), author)
     driver.engine.submit(c.Tag("v1", 1), author)
-    begun = driver.engine.identities.new_import(b"/plain")
+    begun = driver.engine.identities.new_correlation("import", b"/plain")
     driver.engine.announce(begun, c.SYSTEM._replace(correlation=begun.number))
     driver.engine.commit()
     driver.committed = driver.engine.last_seq

@@ -152,7 +152,7 @@ def test_what_is_not_committed_may_be_lost_and_is_found_again(store: Path) -> No
     with folder_of(store) as folder:
         size = folder.size(1)
         assert folder.engine.remembered(row(1)) is not None
-        folder.engine._replay_live()
+        folder.engine.replay_live()
         assert folder.engine.remembered(row(1)) is None
         assert folder.size(1) == size
     with folder_of(store) as folder:

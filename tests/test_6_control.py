@@ -26,7 +26,7 @@ from lighthousefs.control import protocol, server
 from lighthousefs.control.admission import Admission, Peer, first_closed, peer_of
 from lighthousefs.control.client import Client, NobodyListens
 from lighthousefs.control.handlers import make_handlers
-from lighthousefs.control.interface import Answer, Change, Handler
+from lighthousefs.control.interface import Answer, Handler, Question
 from lighthousefs.control.problems import Answered
 from lighthousefs.control.server import serve
 from lighthousefs.domain import acl
@@ -44,7 +44,7 @@ def project(tmp_path: Path) -> Iterator[Project]:
 
 
 @asynccontextmanager
-async def serving(path: Path, handlers: Mapping[str, Handler | Change], **options: Any) -> AsyncIterator[None]:
+async def serving(path: Path, handlers: Mapping[str, Question], **options: Any) -> AsyncIterator[None]:
     async with trio.open_nursery() as nursery:
 
         async def start(task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:

@@ -46,7 +46,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 project.do(CreateSymlink(ROOT_INO, b"3" + name, name, 0, 0))
                 project.do(Rename(ROOT_INO, name, ROOT_INO, b"4" + name))
                 project.do(ChangeAttributes(ino, mode=0o600))
-                project.engine.announce(project.engine.identities.new_import(b"/" + name))
+                project.engine.announce(project.engine.identities.new_correlation("import", b"/" + name))
                 project.engine.announce(Mounted(b"/" + name, "0.1.0", name.decode(errors="replace")))
         project.make_folder(b"\x1b]0;folder\x07\xe2\x80\xae")
     return store

@@ -43,6 +43,8 @@ COMMANDS = {
     "grep": "In which versions a text stood.",
     "bisect": "The first event at which a command fails.",
     "tag": "Names of moments.",
+    "restore": "Make a path what it was.",
+    "undo": "Take changes back where nothing followed.",
     "verify": "Whether a store is what was written.",
     "repair": "Mend what can be, list what cannot.",
     "config": "Check settings, show those in force, or all there are.",

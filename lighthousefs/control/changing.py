@@ -126,7 +126,7 @@ def append(
         author = author._replace(correlation=number)
     else:
         # Its own batch: what stands for results of commands counts these alone.
-        begun = identities.new_import(origin)
+        begun = identities.new_correlation("import", origin)
         correlation = begun.correlation
         author = author._replace(correlation=begun.number)
         engine.announce(begun, author)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator, Iterator
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -14,10 +14,12 @@ from lighthousefs.answers.eventjson import Row, rfc3339
 from lighthousefs.answers.health import ServedBy, health, settings
 from lighthousefs.answers.noise import Noise
 from lighthousefs.answers.position import position
-from lighthousefs.control import changing
+from lighthousefs.control import changing, reversing
 from lighthousefs.control.arguments import Arguments, checked
-from lighthousefs.control.interface import Answer, Caller, Change, Handler
+from lighthousefs.control.interface import Answer, Caller, Change, Handler, Question, Work
 from lighthousefs.control.past import past_handlers
+from lighthousefs.control.tagging import tag_handlers
+from lighthousefs.control.turns import Turns
 from lighthousefs.domain.permission import Asker
 from lighthousefs.engine.engine import Engine
 from lighthousefs.errors import Unusable
@@ -102,6 +104,21 @@ class _AppendArguments(Arguments):
     close: bool = True
 
 
+class _RestoreArguments(Arguments):
+    path: bytes
+    at: str
+
+
+class _UndoArguments(Arguments):
+    first: Annotated[int, Field(ge=1)] | None = None
+    last: Annotated[int, Field(ge=1)] | None = None
+    since: str | None = None
+    agent: str | None = None
+    session: Annotated[int, Field(ge=0, le=SESSION_MAX)] | None = None
+    correlation: str | None = None
+    dry: bool = False
+
+
 def make_handlers(
     engine: Engine,
     served_by: ServedBy,
@@ -109,12 +126,12 @@ def make_handlers(
     settle: Callable[[int, int], Awaitable[None]] | None = None,
     noise: Noise | None = None,
     refused: Callable[[int], Iterator[Refusal]] = lambda _after: iter(()),
-) -> dict[str, Handler | Change]:
+    turns: Turns | None = None,
+) -> dict[str, Question]:
     """The answers by question: of a daemon, and of a command that opened the store itself.
 
-    `settle` waits until the kernel has forgotten what the events from one to another have made untrue.
-    `require_past` raises Unusable for whom the past is closed to; `noise` is what `log` hides unless it is asked for all;
-    `refused` gives the refusals behind one.
+    `settle` waits until the kernel has forgotten what some events made untrue; `require_past` raises Unusable for whom the past
+    is closed to; `noise` is what `log` hides; `refused` gives the refusals behind one; `turns`: who may change anything.
     """
 
     def status(arguments: dict[str, Any], _asker: Asker) -> Answer:
@@ -159,7 +176,8 @@ def make_handlers(
         "sync": Handler(synced, first=engine.sync),
         **_event_handlers(engine, require_past, noise),
         **past_handlers(engine, require_past, noise),
-        **_project_handlers(engine, require_past, settle),
+        **tag_handlers(engine, require_past, (turns or Turns()).mine),
+        **_project_handlers(engine, require_past, settle, turns or Turns()),
     }
 
 
@@ -185,8 +203,11 @@ def _event_handlers(
 
 
 def _project_handlers(
-    engine: Engine, require_past: Callable[[Asker], None], settle: Callable[[int, int], Awaitable[None]] | None
-) -> dict[str, Handler | Change]:
+    engine: Engine,
+    require_past: Callable[[Asker], None],
+    settle: Callable[[int, int], Awaitable[None]] | None,
+    turns: Turns,
+) -> dict[str, Question]:
     """What `api` asks: the project as it is kept, and changes of it; `settle` as for `make_handlers`."""
 
     def node(arguments: dict[str, Any], asker: Asker) -> Answer:
@@ -213,8 +234,20 @@ def _project_handlers(
         _require_all(asker)
         return changing.append(engine, caller, **checked(_AppendArguments, arguments).model_dump())
 
+    def planned(arguments: dict[str, Any], asker: Asker) -> Answer:
+        _require_all(asker)
+        return reversing.planned(engine, **checked(_RestoreArguments, arguments).model_dump())
+
+    def restore(arguments: dict[str, Any], asker: Asker, caller: Caller) -> Generator[None, None, list[Row]]:
+        _require_all(asker)
+        return reversing.restore(engine, caller, **checked(_RestoreArguments, arguments).model_dump())
+
+    def undo(arguments: dict[str, Any], asker: Asker, caller: Caller) -> Generator[None, None, list[Row]]:
+        _require_all(asker)
+        return reversing.undo(engine, caller, **checked(_UndoArguments, arguments).model_dump())
+
     async def settled(row: Row) -> None:
-        if settle is not None and row["last"] >= row["first"]:
+        if settle is not None and "last" in row and row["last"] >= row["first"]:
             await settle(row["first"], row["last"])
 
     return {
@@ -223,7 +256,10 @@ def _project_handlers(
         "named": Handler(named),
         "contents": Handler(contents),
         "events": Handler(events),
-        "append": Change(append, settled),
+        "append": Change(append, settled, turns.mine),
+        "planned": Handler(planned),
+        "restore": Work(restore, settled, turns.alone),
+        "undo": Work(undo, settled, turns.alone),
     }
 
 

@@ -9,8 +9,7 @@ from lighthousefs.answers import blaming, changed, differing, standing
 from lighthousefs.answers.bounds import resolve
 from lighthousefs.answers.noise import Noise
 from lighthousefs.control.arguments import Arguments, checked
-from lighthousefs.control.interface import Answer, Change, Handler
-from lighthousefs.control.tagging import tag_handlers
+from lighthousefs.control.interface import Answer, Handler, Question
 from lighthousefs.domain.permission import Asker
 from lighthousefs.engine.engine import Engine
 
@@ -51,9 +50,7 @@ class _VersionsArguments(Arguments):
     all: bool = False
 
 
-def past_handlers(
-    engine: Engine, require_past: Callable[[Asker], None], noise: Noise | None
-) -> dict[str, Handler | Change]:
+def past_handlers(engine: Engine, require_past: Callable[[Asker], None], noise: Noise | None) -> dict[str, Question]:
     """The answers by question; arguments as `make_handlers` takes them."""
     hidden = noise or Noise()
 
@@ -88,5 +85,4 @@ def past_handlers(
         "diff": Handler(diff),
         "moment": Handler(moment),
         "versions": Handler(versions),
-        **tag_handlers(engine, require_past),
     }

@@ -20,7 +20,7 @@ import trio
 
 from lighthousefs.control import protocol
 from lighthousefs.control.admission import Admission, Peer, peer_of
-from lighthousefs.control.interface import Answer, Caller, Change, Handler
+from lighthousefs.control.interface import Answer, Caller, Change, Question, Row, Work
 from lighthousefs.control.leftovers import undisturbed
 from lighthousefs.control.problems import Problem, describe
 from lighthousefs.domain.permission import Asker, PastRule
@@ -45,7 +45,7 @@ _BACKLOG = 4096
 
 async def serve(
     socket_path: Path,
-    handlers: Mapping[str, Handler | Change],
+    handlers: Mapping[str, Question],
     admission: Admission | None = None,
     *,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
@@ -101,7 +101,7 @@ questions: Counter[str] = Counter()
 class _Connections:
     """All clients of one server."""
 
-    def __init__(self, handlers: Mapping[str, Handler | Change], admission: Admission) -> None:
+    def __init__(self, handlers: Mapping[str, Question], admission: Admission) -> None:
         self._handlers = handlers
         self._admission = admission
         self._answering = 0
@@ -173,9 +173,14 @@ class _Connections:
             questions[ask] += 1
             if isinstance(handler, Change):
                 # Whole before anything is awaited.
+                await handler.turn()
                 row = handler.make(arguments, asker, client.caller())
                 await handler.settle(row)
                 await client.send_rows(iter([row]), lambda: SLICE_SECONDS)
+            elif isinstance(handler, Work):
+                rows = await self._work(client, handler, arguments, asker)
+                await handler.settle(rows[-1])
+                await client.send_rows(iter(rows), lambda: SLICE_SECONDS)
             else:
                 if handler.first is not None:
                     await trio.to_thread.run_sync(handler.first)
@@ -192,6 +197,23 @@ class _Connections:
             await client.send(protocol.END)
         finally:
             self._answering -= 1
+
+    async def _work(self, client: _Client, handler: Work, arguments: Row, asker: Asker) -> list[Row]:
+        """The rows. A client that goes away ends the work, as if it had not begun."""
+        async with handler.alone():
+            work = handler.make(arguments, asker, client.caller())
+            busy_at = trio.current_time() + BUSY_AFTER_SECONDS
+            with contextlib.closing(work):
+                while True:
+                    try:
+                        next(work)
+                    except StopIteration as end:
+                        rows: list[Row] = end.value
+                        return rows
+                    if trio.current_time() >= busy_at:
+                        await client.send(protocol.BUSY)
+                        busy_at = trio.current_time() + BUSY_AFTER_SECONDS
+                    await trio.lowlevel.checkpoint()
 
 
 class _Client:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from lighthousefs.answers import tags
 from lighthousefs.answers.eventjson import Row
 from lighthousefs.control.arguments import Arguments, checked
-from lighthousefs.control.interface import Answer, Caller, Change, Handler
+from lighthousefs.control.interface import Answer, Caller, Change, Handler, Question
 from lighthousefs.domain.permission import Asker
 from lighthousefs.engine.engine import Engine
 
@@ -26,8 +26,10 @@ class _UntagArguments(Arguments):
     name: str
 
 
-def tag_handlers(engine: Engine, require_past: Callable[[Asker], None]) -> dict[str, Handler | Change]:
-    """The answers by question; arguments as `make_handlers` takes them."""
+def tag_handlers(
+    engine: Engine, require_past: Callable[[Asker], None], turn: Callable[[], Awaitable[None]]
+) -> dict[str, Question]:
+    """The answers by question; arguments as `make_handlers` takes them, `turn` until a change may be made."""
 
     def listed(arguments: dict[str, Any], asker: Asker) -> Answer:
         require_past(asker)
@@ -47,4 +49,4 @@ def tag_handlers(engine: Engine, require_past: Callable[[Asker], None]) -> dict[
     async def settled(_row: Row) -> None:
         """The kernel keeps no name of `tags/`."""
 
-    return {"tags": Handler(listed), "tag": Change(tag, settled), "untag": Change(untag, settled)}
+    return {"tags": Handler(listed), "tag": Change(tag, settled, turn), "untag": Change(untag, settled, turn)}

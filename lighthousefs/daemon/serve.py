@@ -29,6 +29,7 @@ from lighthousefs.control.handlers import make_handlers
 from lighthousefs.control.leftovers import clear_away
 from lighthousefs.control.server import questions
 from lighthousefs.control.server import serve as serve_control
+from lighthousefs.control.turns import Turns
 from lighthousefs.daemon.durability import Durability
 from lighthousefs.daemon.holdings import holdings, queues
 from lighthousefs.daemon.scrub import Scrub
@@ -42,7 +43,7 @@ from lighthousefs.fuse.border import requests
 from lighthousefs.fuse.invalidation import Invalidation
 from lighthousefs.fuse.operations import Operations
 from lighthousefs.layout import VIEWS_NAME, Layout
-from lighthousefs.namespace.affected import affected
+from lighthousefs.namespace.affected import Affected, affected
 from lighthousefs.namespace.found import Caller
 from lighthousefs.namespace.items import CallersText, Owner, Text
 from lighthousefs.namespace.retries import KEPT_SECONDS
@@ -57,6 +58,7 @@ _AWAY_SECONDS, _BUSY_SECONDS = 0.001, 0.5
 """How long work that nobody waits for is left alone after each slice, besides as long as that took when it was quiet for a
 while, and when it was not."""
 _FULL_RUNS_EVERY_SECONDS = 5.0
+_EVENTS_A_SLICE = 128
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,8 @@ class _Daemon:
         self._options = options
         self._opened = opened
         self._engine = opened.engine
+        self._turns = Turns()
+        self._untold: list[DamageFound] = []
         self._control_socket = control_socket
         self._reason: Literal["unmounted", "stopped"] = "unmounted"
         self._served_by = ServedBy(
@@ -164,7 +168,11 @@ class _Daemon:
             to_one=not self._options.allow_other,
         )
         self._operations = operations = Operations(
-            self._tree, self._durability.sync, self._opened.store.path, acls=self._options.acl
+            self._tree,
+            self._durability.sync,
+            self._opened.store.path,
+            self._turns.mine,
+            acls=self._options.acl,
         )
         session.mount(
             operations,
@@ -203,7 +211,13 @@ class _Daemon:
             noise = Noise(self._options.config.noise)
             refusals = self._tree.callers.refusals
             handlers = make_handlers(
-                self._engine, self._served_by, self._admission.require_past, self._settle, noise, refusals
+                self._engine,
+                self._served_by,
+                self._admission.require_past,
+                self._settle,
+                noise,
+                refusals,
+                self._turns,
             )
             await nursery.start(serve_control, self._control_socket, handlers, self._admission)
             nursery.start_soon(self._announce, ready)
@@ -213,6 +227,10 @@ class _Daemon:
     async def _end_retries(self) -> None:
         while True:
             await trio.sleep(KEPT_SECONDS)
+            await self._turns.mine()
+            for fields in self._untold:
+                self._tell(fields)
+            self._untold.clear()
             try:
                 self._tree.live.retries.end()
             except LighthouseError as error:
@@ -239,8 +257,12 @@ class _Daemon:
 
     async def _settle(self, first: int, last: int) -> None:
         """The kernel has seen nothing of these events."""
-        events = [logged.event for logged in self._engine.log.events(first, last)]
-        await self._invalidation.forget(affected(events))
+        found = Affected()
+        for begin in range(first, last + 1, _EVENTS_A_SLICE):
+            some = self._engine.log.events(begin, min(begin + _EVENTS_A_SLICE - 1, last))
+            affected((logged.event for logged in some), found)
+            await trio.lowlevel.checkpoint()
+        await self._invalidation.forget(found)
 
     async def _announce(self, ready: Callable[[dict[str, Any]], None]) -> None:
         """Tell that the mount answers, once it did."""
@@ -262,6 +284,8 @@ class _Daemon:
                 self._tree.live.finish()
             except StorageError as error:
                 _log.error("what was open could not be closed: %s", error)
+        for fields in self._untold:
+            self._tell(fields)
         self._tell(Unmounted(self._reason))
 
     def _tell_of_damage(self, damage: Damage) -> None:
@@ -269,7 +293,10 @@ class _Daemon:
         found = DamageFound(
             damage.ino, damage.path, damage.version, damage.event, damage.place, damage.offset, damage.what, by
         )
-        self._tell(found)
+        if self._engine.is_in_batch:
+            self._untold.append(found)
+        else:
+            self._tell(found)
 
     def _tell(self, fields: Mounted | Unmounted | DamageFound) -> None:
         if self._engine.trouble is not None:

@@ -69,6 +69,17 @@ class Write(NamedTuple):
     standing: Standing = STRANGER
 
 
+class Repeat(NamedTuple):
+    """A write of `length` bytes that are stored already: `parts` of older payloads, each as (payload, offset, length), one behind
+    the other, with that BLAKE3 digest together. It takes nothing away that is set on the file."""
+
+    ino: int
+    offset: int
+    length: int
+    digest: bytes
+    parts: tuple[tuple[int, int, int], ...]
+
+
 class Truncate(NamedTuple):
     """A size that the file has already is a change too: of its times, and of what the caller may not leave set."""
 
@@ -170,6 +181,7 @@ Command = (
     | CreateSymlink
     | CreateNode
     | Write
+    | Repeat
     | Truncate
     | Rename
     | Link

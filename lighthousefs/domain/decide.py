@@ -177,6 +177,17 @@ def _write(facts: Facts, command: c.Write) -> e.Written | None:
     )
 
 
+def _repeat(facts: Facts, command: c.Repeat) -> e.Written:
+    _file(facts, command.ino)
+    if not 0 < command.length <= limits.WRITE_BYTES_MAX or command.offset < 0:
+        raise _refuse(errno.EINVAL, f"a single write of {command.length} bytes at {command.offset}")
+    if command.offset + command.length > limits.FILE_BYTES_MAX:
+        raise _refuse(errno.EFBIG, f"offset {command.offset}")
+    return e.Written(
+        command.ino, command.offset, False, e.DIGEST_BLAKE3, command.digest, command.length, None, False, 0
+    )
+
+
 def _truncate(facts: Facts, command: c.Truncate) -> e.Truncated:
     row = _file(facts, command.ino)
     if command.size < 0:
@@ -391,6 +402,7 @@ _DECISIONS: dict[type[Any], Callable[[Facts, Any], Any]] = {
     c.CreateSymlink: _create_symlink,
     c.CreateNode: _create_node,
     c.Write: _write,
+    c.Repeat: _repeat,
     c.Truncate: _truncate,
     c.Rename: _rename,
     c.Link: _link,

@@ -8,7 +8,7 @@ an event never asks, reads a clock or draws a number.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, Literal, NamedTuple, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
@@ -31,6 +31,8 @@ Bytes16 = Annotated[bytes, Field(min_length=16, max_length=16)]
 TagName = Annotated[str, Field(pattern=f"^{limits.TAG_NAME}$")]
 Fate = Literal["remains", "held", "gone"]
 """What became of an inode that lost a name: it has others, it is open and nameless, or it is no more."""
+
+CorrelationKind: TypeAlias = Literal["import", "restore", "undo"]
 
 DIGEST_BLAKE3 = 1
 """The one digest algorithm so far: BLAKE3 with 256 bits of output."""
@@ -252,12 +254,12 @@ class SessionStarted(NamedTuple):
 class CorrelationBegun(NamedTuple):
     """Changes that belong together carry `number` from here on; `correlation` is what people call it by.
 
-    `origin` is where an import took its files from.
+    `origin` is where an import took its files from, what a restore restored, which events an undo took back.
     """
 
     number: Annotated[int, Field(ge=1, lt=1 << 64)]
     correlation: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,63}$")]
-    kind: Literal["import"]
+    kind: CorrelationKind
     origin: Annotated[bytes, Field(max_length=limits.ORIGIN_BYTES_MAX)]
 
 

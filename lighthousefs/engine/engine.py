@@ -33,14 +33,17 @@ from lighthousefs.domain.commands import (
     CreateNode,
     CreateSymlink,
     Made,
+    Repeat,
     Write,
     with_made,
 )
 from lighthousefs.domain.decide import decide
 from lighthousefs.domain.events import TYPE_OF_RECORD, Event, InodesReserved
-from lighthousefs.domain.state import Inode
+from lighthousefs.domain.state import Inode, Rows
+from lighthousefs.engine.commitsize import CommitSize
 from lighthousefs.engine.damages import Damages
-from lighthousefs.engine.identity import Identities, author_of, uuid7
+from lighthousefs.engine.eventids import uuid7
+from lighthousefs.engine.identity import Identities, author_of
 from lighthousefs.engine.replaying import replay_tail
 from lighthousefs.engine.space import WAY_OUT, Space, all_give_up
 from lighthousefs.errors import BatchRefused, Damaged, DamagedContents, DiskFull, ReadOnlyStore, Refused, StorageError
@@ -49,6 +52,7 @@ from lighthousefs.log.eventlog import Contents, EventLog
 from lighthousefs.log.stored import StoredContents
 from lighthousefs.storage.environment import Environment
 from lighthousefs.storage.journal import Journal
+from lighthousefs.storage.record import Extent
 from lighthousefs.storage.scan import Group
 from lighthousefs.tables.contents import pieces as contents_pieces
 from lighthousefs.tables.moment import Moment
@@ -57,15 +61,22 @@ from lighthousefs.tables.state import TableState
 
 _log = logging.getLogger(__name__)
 
-COMMIT_SECONDS_MAX = 0.010
-"""A commit holds requests: its size follows what it costs."""
-_CREATES = (CreateFile, CreateDirectory, CreateSymlink, CreateNode)
+CREATES = (CreateFile, CreateDirectory, CreateSymlink, CreateNode)
 Ending: TypeAlias = Callable[[Sequence[Made]], Iterator[Command]]
 """A generator function: it begins when the commands of a batch are applied, and sees the tables as they are then."""
 
 
 def _nobody_waits() -> None:
     """Without a daemon, whoever uses the engine commits."""
+
+
+def carried_by(command: Command, fields: Any) -> Contents | None:
+    """The contents that a command's event has."""
+    if type(command) is Write:
+        return Contents(command.data, fields.digest, fields.offset)
+    if type(command) is Repeat:
+        return Contents(b"", fields.digest, fields.offset, tuple(Extent(*part) for part in command.parts))
+    return None
 
 
 class Engine:
@@ -99,7 +110,7 @@ class Engine:
         self._writer = writer
         self.space = space
         self._dirty = 0
-        self._commit_events = 2000
+        self._commit_size = CommitSize()
         self._index_full: str | None = None
         self.failed = False
         self.on_commit_due: Callable[[], None] = _nobody_waits
@@ -111,6 +122,8 @@ class Engine:
     def _adopt(self) -> None:
         """Take the tables as the open transaction has them."""
         self.state = TableState(self.environment, self.open_inodes)
+        self.shown: Rows = self.state
+        """The newest moment as it is to be told: while a batch is applied in slices, what was before it."""
         self.log = EventLog(self.environment, self.journal, self.clock, self.stored.repeats)
         self.identities = Identities(self.environment)
 
@@ -121,19 +134,19 @@ class Engine:
 
         Raises Refused; DiskFull, ReadOnlyStore: nothing happened; StorageError: it may be there after a restart.
         """
-        self._require_writable([command])
-        if self.state.next_ino >= self.state.reserved_until and type(command) in _CREATES:
+        self.require_writable([command])
+        if self.state.next_ino >= self.state.reserved_until and type(command) in CREATES:
             self._reserve_inodes()
         fields = decide(self.state, command)
         if fields is None:
             return 0
         seq = self.log.last_seq + 1
-        event = self._event(fields, author, self.state.writer_seq(self._writer) + 1, batch=0, last=False)
-        contents = Contents(command.data, fields.digest, fields.offset) if type(command) is Write else None
+        event = self.event(fields, author, self.state.writer_seq(self._writer) + 1, batch=0, last=False)
+        contents = carried_by(command, fields)
         try:
             group = self._journal([encode(event)], [contents], [command])
         except StorageError as error:
-            self._journal_failed(error)
+            self.journal_failed(error)
             raise
         try:
             self.log.index(group)
@@ -142,8 +155,8 @@ class Engine:
         except Exception:
             # The journal has it, the tables perhaps half of it.
             _log.exception("event %d is in the journal but could not be applied: applying the journal again", seq)
-            self._replay_live()
-        self._count_dirty(1)
+            self.replay_live()
+        self.count_dirty(1)
         return seq
 
     def submit_batch(self, commands: Sequence[Command], author: Author) -> list[int]:
@@ -159,8 +172,8 @@ class Engine:
 
         Raises what `submit` raises, and Refused (E2BIG) for a batch over 32 MiB of event bytes.
         """
-        self._require_writable(commands)
-        needed = sum(type(command) in _CREATES for command in commands)
+        self.require_writable(commands)
+        needed = sum(type(command) in CREATES for command in commands)
         while needed and self.state.next_ino + needed > self.state.reserved_until and self._reserve_inodes():
             pass
         first = self.log.last_seq + 1
@@ -168,7 +181,7 @@ class Engine:
         made: list[Made] = []
         reached = "tables"
         try:
-            with self._kept_or_undone():
+            with self.kept_or_undone():
                 events, contents = self._apply_batch(chain(commands, ending(made) if ending else ()), author, made)
                 encoded = [encode(event) for event in events]
                 if sum(map(len, encoded)) + 4 * len(encoded) + 4096 > limits.EVENT_RECORD_BYTES_MAX:
@@ -179,34 +192,34 @@ class Engine:
                     reached = "index"
                     self.log.index(group)
                     self.stored.keep_derived(self.state.derived)
-                    self._flush()
+                    self.flush()
         except Refused:
             raise
         except Exception as error:
             if reached == "journal":
                 if isinstance(error, StorageError):
-                    self._journal_failed(error)
+                    self.journal_failed(error)
                 raise
             # A failed change of the tables spoils all that is not committed.
             _log.exception("a batch from event %d failed in the tables: applying the journal again", first)
-            self._replay_live()
+            self.replay_live()
             if reached == "tables":
                 raise
-        self._count_dirty(len(encoded))
+        self.count_dirty(len(encoded))
         return made
 
     @contextmanager
-    def _kept_or_undone(self) -> Iterator[None]:
-        """Changes of the tables that are kept together, or undone together if an exception leaves the block."""
-        self._flush()
+    def kept_or_undone(self, *, keep: bool = True) -> Iterator[None]:
+        """Changes of the tables that are kept together, or undone together if an exception leaves the block, or `keep` says so."""
+        self.flush()
         self.environment.begin_batch()
-        keep = False
+        whole = False
         try:
             self._adopt()
             yield
-            keep = True
+            whole = True
         finally:
-            self.environment.end_batch(keep)
+            self.environment.end_batch(keep and whole)
             self._adopt()
 
     def _apply_batch(
@@ -225,10 +238,10 @@ class Engine:
                 made.append(MADE_NOTHING)
                 continue
             seq = self.log.last_seq + 1 + len(events)
-            event = self._event(fields, author, writer_seq, batch=batch, last=False)
+            event = self.event(fields, author, writer_seq, batch=batch, last=False)
             apply(self.state, seq, event)
             events.append(event)
-            carried.append(Contents(command.data, fields.digest, fields.offset) if isinstance(command, Write) else None)
+            carried.append(carried_by(command, fields))
             made.append(Made(seq, getattr(fields, "ino", 0)))
             writer_seq += 1
         if events:
@@ -250,7 +263,7 @@ class Engine:
             assert session is not None
         return author_of(session, pid)
 
-    def _event(self, fields: Any, author: Author, writer_seq: int, *, batch: int, last: bool) -> Event:
+    def event(self, fields: Any, author: Author, writer_seq: int, *, batch: int, last: bool) -> Event:
         kind = TYPE_OF_RECORD[type(fields)]
         now = self.clock.files()
         return Event(
@@ -277,25 +290,40 @@ class Engine:
     def coming_ino(self) -> int:
         """The number that the next inode will have; raises what `submit` raises."""
         if self.state.next_ino >= self.state.reserved_until:
-            self._require_writable([])
+            self.require_writable()
             self._reserve_inodes()
         return self.state.next_ino
 
     def _reserve_inodes(self) -> bool:
         """Reserve the next block of inode numbers; False if there are none left."""
+        reservation = self.next_reservation()
+        if reservation is not None:
+            self.submit(reservation, SYSTEM)
+        return reservation is not None
+
+    def next_reservation(self) -> Announce | None:
+        """What reserves the next block of inode numbers; None if there are none left."""
         first = max(self.state.reserved_until, self.state.next_ino)
         count = min(limits.INODES_PER_RESERVATION, limits.INO_MAX + 1 - first)
-        if count <= 0:
-            return False
-        self.submit(Announce(InodesReserved(first, count)), SYSTEM)
-        return True
+        return Announce(InodesReserved(first, count)) if count > 0 else None
+
+    @property
+    def is_in_batch(self) -> bool:
+        """A batch is applied in slices: nothing else may be changed, and nothing committed."""
+        return self.shown is not self.state
+
+    @property
+    def writer(self) -> int:
+        return self._writer
 
     @property
     def trouble(self) -> str | None:
         """Why changes are refused at the moment, None if they are not."""
         return self.refusal or self._index_full or self.space.why
 
-    def _require_writable(self, commands: Sequence[Command]) -> None:
+    def require_writable(self, commands: Sequence[Command] = ()) -> None:
+        """Raises what `submit` raises while no change is taken, or none but those that a full disk is no reason to refuse."""
+        assert not self.is_in_batch, "whoever changes anything waits for the end of the batch"
         if self.refusal is not None:
             raise ReadOnlyStore(self.refusal)
         if self._index_full is not None:
@@ -310,7 +338,7 @@ class Engine:
         append = partial(self.log.journal, encoded, contents)
         return self.space.try_twice(append) if all_give_up(commands) else append()
 
-    def _journal_failed(self, error: StorageError) -> None:
+    def journal_failed(self, error: StorageError) -> None:
         """After a failed write or sync nobody knows what reached the disk: no more changes until a restart."""
         if not isinstance(error, (DiskFull, ReadOnlyStore)):
             self.failed = True
@@ -328,7 +356,8 @@ class Engine:
         """Recovery applied events that the index has not committed yet."""
         self._dirty += events
 
-    def _count_dirty(self, events: int) -> None:
+    def count_dirty(self, events: int) -> None:
+        """So many were applied that are not committed."""
         self._dirty += events
         if self.on_appended is not None:
             self.on_appended()
@@ -338,7 +367,7 @@ class Engine:
     @property
     def commit_is_due(self) -> bool:
         """Enough events have come for a commit that holds requests about as long as it may."""
-        return self._dirty >= self._commit_events
+        return self._dirty >= self._commit_size.events
 
     @property
     def synced_seq(self) -> int:
@@ -359,7 +388,7 @@ class Engine:
             self.journal.sync()
             self._synced_seq = max(self._synced_seq, accepted)
         except StorageError as error:
-            self._journal_failed(error)
+            self.journal_failed(error)
             raise
 
     def commit(self) -> None:
@@ -367,7 +396,7 @@ class Engine:
 
         Raises StorageError; DiskFull: nothing is lost, changes are refused until a commit succeeds.
         """
-        if self.refusal is not None:
+        if self.refusal is not None or self.is_in_batch:
             return
         self.space.fill()
         if not self._dirty and self._index_full is None:
@@ -383,51 +412,43 @@ class Engine:
         self._index_full = None
         self._dirty = 0
         self.space.index_is_roomy = self.environment.is_roomy
-        self._adapt(events, time.monotonic() - began)
+        self._commit_size.adapt(events, time.monotonic() - began, is_tight=self.space.is_tight)
 
     def _commit_index(self) -> None:
         """Raises DiskFull (the live tables are as before), and StorageError once the store is read-only."""
         try:
-            self._flush()
+            self.flush()
             self.environment.commit()
         except DiskFull:
-            self._replay_live()
+            self.replay_live()
             raise
         except Exception as error:
-            self._replay_live()
+            self.replay_live()
             failed = StorageError(f"the index could not be committed: {error!r}")
-            self._journal_failed(failed)
+            self.journal_failed(failed)
             raise failed from error
 
     def remember(self, name: bytes, value: bytes) -> None:
         """Keep a local row, which is committed with the next events. A store that takes no changes keeps none."""
-        if self.trouble is not None:
+        if self.trouble is not None or self.is_in_batch:
             return
         try:
             self.environment.put(Table.META, name, value)
         except StorageError:
             # It spoilt all that is not committed.
-            self._replay_live()
+            self.replay_live()
 
     def remembered(self, name: bytes) -> bytes | None:
         """A local row that was kept, by this process or an earlier one; none survives a new index."""
         return self.environment.get(Table.META, name)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
         """Write into the tables what is kept beside them."""
         self.state.flush()
         self.stored.flush()
         self.log.note_committed(self.journal.synced)
 
-    def _adapt(self, events: int, seconds: float) -> None:
-        if self.space.is_tight:
-            self._commit_events = limits.COMMIT_EVENTS_LEAST
-        elif seconds > COMMIT_SECONDS_MAX and events >= self._commit_events:
-            self._commit_events = max(limits.COMMIT_EVENTS_LEAST, self._commit_events * 3 // 4)
-        elif seconds < COMMIT_SECONDS_MAX / 2 and events >= self._commit_events:
-            self._commit_events = min(limits.COMMIT_EVENTS_MAX, self._commit_events * 5 // 4)
-
-    def _replay_live(self) -> None:
+    def replay_live(self) -> None:
         """Throw the uncommitted tables away and make them again from the journal.
 
         Raises StorageError if that fails: then no change is taken any more.

@@ -4,23 +4,18 @@ small numbers that events carry."""
 from __future__ import annotations
 
 import errno
-from random import Random
 from typing import NamedTuple
 
 import msgpack
 
 from lighthousefs import limits
 from lighthousefs.domain.commands import Announce, Author, Command
-from lighthousefs.domain.events import AgentRegistered, CorrelationBegun, SessionStarted
+from lighthousefs.domain.events import AgentRegistered, CorrelationBegun, CorrelationKind, SessionStarted
 from lighthousefs.errors import Refused
 from lighthousefs.tables.kv import Kv
 from lighthousefs.tables.schema import Table, seq_key
 
 SYSTEM_AGENT = "lighthousefs"
-# Seeded by the system; ids need to be different, not unguessable.
-_random = Random()
-_UUID_VERSION_7 = 7 << 76
-_UUID_VARIANT = 2 << 62
 
 
 class Session(NamedTuple):
@@ -86,11 +81,11 @@ class Identities:
                 return int.from_bytes(key, "big")
         return 0
 
-    def new_import(self, origin: bytes) -> CorrelationBegun:
-        """What must be announced, as the first event of it, when an import begins."""
+    def new_correlation(self, kind: CorrelationKind, origin: bytes) -> CorrelationBegun:
+        """What must be announced, as the first event of it, when changes that belong together begin."""
         last = self._kv.floor(Table.CORRELATIONS, seq_key((1 << 64) - 1))
         number = 1 if last is None else int.from_bytes(last[0], "big") + 1
-        return CorrelationBegun(number, f"import-{number}", "import", origin[: limits.ORIGIN_BYTES_MAX])
+        return CorrelationBegun(number, f"{kind}-{number}", kind, origin[: limits.ORIGIN_BYTES_MAX])
 
     def introduce(self, uid: int, gid: int) -> list[Command]:
         """What must be announced before (uid, gid) can change anything; `learn` must be told when it was."""
@@ -120,16 +115,3 @@ class Identities:
 def author_of(session: Session, pid: int) -> Author:
     """Author of what process `pid` does in `session`."""
     return Author(session.agent, session.number, session.uid, session.gid, pid)
-
-
-def uuid7(time_ns: int) -> bytes:
-    """A time-ordered id (RFC 9562, version 7): 48 bits of ms since 1970, 74 random bits."""
-    random = _random.getrandbits(74)
-    number = (
-        (time_ns // 1_000_000 & (1 << 48) - 1) << 80
-        | _UUID_VERSION_7
-        | (random >> 62 & 0xFFF) << 64
-        | _UUID_VARIANT
-        | random & (1 << 62) - 1
-    )
-    return number.to_bytes(16, "big")

@@ -1,7 +1,8 @@
 """pyfuse3's handlers: translate a request, ask the tree, translate the answer. Nothing is decided here.
 
-No handler awaits between asking the tree and answering, so each request is atomic for all others. Only `fsync` waits, and
-what takes long (a large past folder, a run of events, a digest) is prepared in slices before the tree is asked.
+No handler awaits between asking the tree and answering, so each request is atomic for all others. `fsync` waits, changes do
+while a batch is applied in slices, and what takes long (a large past folder, a run of events, a digest) is prepared in slices
+before the tree is asked.
 """
 
 from __future__ import annotations
@@ -46,18 +47,28 @@ _WRITING = os.O_WRONLY | os.O_RDWR | os.O_TRUNC
 
 
 class Operations(pyfuse3.Operations):
-    """`sync` returns when everything acknowledged is on disk; `folder` is where the store lies. With `acls` the kernel
+    """`sync` returns when everything acknowledged is on disk, `turn` when something may be changed, which is then done before
+    anything is awaited; `folder` is where the store lies. With `acls` the kernel
     checks access control lists too, and asks for them."""
 
     supports_dot_lookup = False
     enable_writeback_cache = False
 
-    def __init__(self, tree: Tree, sync: Callable[[], Awaitable[None]], folder: Path, *, acls: bool = False) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        sync: Callable[[], Awaitable[None]],
+        folder: Path,
+        turn: Callable[[], Awaitable[None]],
+        *,
+        acls: bool = False,
+    ) -> None:
         super().__init__()
         self.enable_acl = acls
         self._tree = tree
         self._sync = sync
         self.followers = Followers(tree.engine)
+        self._turn = turn
         # Held open, as the folder may be moved; as long as the process lives.
         self._folder = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         if tree.layout is Layout.PROJECT:
@@ -160,6 +171,7 @@ class Operations(pyfuse3.Operations):
     @border
     async def open(self, inode: InodeT, flags: FlagT, ctx: RequestContext) -> FileInfo:
         if flags & _WRITING:
+            await self._turn()
             return _file_info(self._tree.changeable(inode).open_for_writing(inode, self._author(ctx), flags))
         if inode >> CLASS_SHIFT == COMPUTED:
             await _in_slices(self._tree.synthetic.prepare_find(inode))
@@ -172,6 +184,7 @@ class Operations(pyfuse3.Operations):
     async def create(
         self, parent_inode: InodeT, name: bytes, mode: ModeT, flags: FlagT, ctx: RequestContext
     ) -> tuple[FileInfo, EntryAttributes]:
+        await self._turn()
         found, opened = self._tree.names_of(parent_inode).create(parent_inode, name, mode, self._author(ctx), flags)
         return _file_info(opened), attributes(found)
 
@@ -186,6 +199,7 @@ class Operations(pyfuse3.Operations):
 
     @border
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:
+        await self._turn()
         written, changed = self._tree.changeable(fh).write(fh, off, buf)
         if changed:
             # A writer that may not leave setuid set took it away: the kernel must not go on believing the old mode.
@@ -199,7 +213,7 @@ class Operations(pyfuse3.Operations):
         """Some of the bytes asked for, as many as hold others up for some ms; what is to be read or written with more care
         is declined, and comes as reads and writes."""
         live = self._tree.changeable(target)
-        if source >> CLASS_SHIFT == COMPUTED or not live.takes_copies(target):
+        if source >> CLASS_SHIFT == COMPUTED or not live.takes_copies(target) or self._tree.engine.is_in_batch:
             raise pyfuse3.FUSEError(errno.EOPNOTSUPP)
         length, done = min(length, limits.COPY_BYTES_MAX), 0
         while done < length:
@@ -220,11 +234,13 @@ class Operations(pyfuse3.Operations):
     @border
     async def flush(self, fh: FileHandleT) -> None:
         if fh >> 62 == 0:
+            await self._turn()
             self._tree.live.flush(fh)
 
     @border
     async def fsync(self, fh: FileHandleT, datasync: bool) -> None:
         if fh >> 62 == 0:
+            await self._turn()
             self._tree.live.fsync(fh)
         await self._sync()
 
@@ -243,23 +259,27 @@ class Operations(pyfuse3.Operations):
     @border
     async def release(self, fh: FileHandleT) -> None:
         self.followers.closed(fh)
+        await self._turn()
         self._tree.of(fh).close(fh)
 
     # Changes
 
     @border
     async def mkdir(self, parent_inode: InodeT, name: bytes, mode: ModeT, ctx: RequestContext) -> EntryAttributes:
+        await self._turn()
         return attributes(self._tree.names_of(parent_inode).make_folder(parent_inode, name, mode, self._author(ctx)))
 
     @border
     async def mknod(
         self, parent_inode: InodeT, name: bytes, mode: ModeT, rdev: int, ctx: RequestContext
     ) -> EntryAttributes:
+        await self._turn()
         names = self._tree.names_of(parent_inode)
         return attributes(names.make_node(parent_inode, name, mode, rdev, self._author(ctx)))
 
     @border
     async def symlink(self, parent_inode: InodeT, name: bytes, target: bytes, ctx: RequestContext) -> EntryAttributes:
+        await self._turn()
         names = self._tree.names_of(parent_inode)
         return attributes(names.make_symlink(parent_inode, name, target, self._author(ctx)))
 
@@ -267,15 +287,18 @@ class Operations(pyfuse3.Operations):
     async def link(
         self, inode: InodeT, new_parent_inode: InodeT, new_name: bytes, ctx: RequestContext
     ) -> EntryAttributes:
+        await self._turn()
         names = self._tree.names_of(inode, new_parent_inode)
         return attributes(names.link(inode, new_parent_inode, new_name, self._author(ctx)))
 
     @border
     async def unlink(self, parent_inode: InodeT, name: bytes, ctx: RequestContext) -> None:
+        await self._turn()
         self._tree.names_of(parent_inode).unlink(parent_inode, name, self._author(ctx))
 
     @border
     async def rmdir(self, parent_inode: InodeT, name: bytes, ctx: RequestContext) -> None:
+        await self._turn()
         self._tree.names_of(parent_inode).remove_folder(parent_inode, name, self._author(ctx))
 
     @border
@@ -288,6 +311,7 @@ class Operations(pyfuse3.Operations):
         flags: FlagT,
         ctx: RequestContext,
     ) -> None:
+        await self._turn()
         if flags & ~(pyfuse3.RENAME_NOREPLACE | pyfuse3.RENAME_EXCHANGE):
             raise Refused(errno.EINVAL)
         self._tree.names_of(parent_inode_old, parent_inode_new).rename(
@@ -309,6 +333,7 @@ class Operations(pyfuse3.Operations):
         fh: FileHandleT | None,
         ctx: RequestContext,
     ) -> EntryAttributes:
+        await self._turn()
         found = self._tree.changeable(inode).change(
             inode,
             self._author(ctx),
@@ -324,10 +349,12 @@ class Operations(pyfuse3.Operations):
 
     @border
     async def setxattr(self, inode: InodeT, name: bytes, value: bytes, ctx: RequestContext) -> None:
+        await self._turn()
         self._tree.changeable_xattr(inode, name).set_xattr(inode, name, value, self._author(ctx))
 
     @border
     async def removexattr(self, inode: InodeT, name: bytes, ctx: RequestContext) -> None:
+        await self._turn()
         self._tree.changeable_xattr(inode, name).remove_xattr(inode, name, self._author(ctx))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import msgpack
@@ -17,7 +17,7 @@ from lighthousefs.log.merkle import Head
 from lighthousefs.log.payloads import EVENT_LANE, Place, Repeated, block_sums, put_place
 from lighthousefs.log.repeats import Repeats
 from lighthousefs.storage.journal import Journal
-from lighthousefs.storage.record import Payload, Reference
+from lighthousefs.storage.record import Extent, Payload, Reference
 from lighthousefs.storage.scan import Group, PayloadPlace
 from lighthousefs.tables.kv import Kv
 from lighthousefs.tables.rows import TIME, event_row
@@ -40,11 +40,15 @@ class Committed(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """Bytes that an event carries, their BLAKE3 digest, and where in their file they go."""
+    """Bytes that an event carries, their BLAKE3 digest, and where in their file they go.
+
+    Of bytes that are known to be stored there are the `extents` in place of the `data`.
+    """
 
     data: bytes
     digest: bytes
     offset: int
+    extents: tuple[Extent, ...] = ()
 
 
 class Logged(NamedTuple):
@@ -76,22 +80,42 @@ class EventIndex:
 
     def index(self, group: Group) -> None:
         """Put a journalled group into the tables of the log."""
-        if group.first_seq != self.last_seq + 1:
-            raise Damaged(f"event {group.first_seq}", f"the index ends with event {self.last_seq}")
-        for stored in group.payloads:
+        self._put(group)
+        self.publish(group)
+
+    def publish(self, group: Group) -> None:
+        """The group is the end of the log, all rows of which are there."""
+        self.last_seq = group.first_seq + len(group.events) - 1
+        self.last_time = group.log_time_ns
+        self._end = group.end
+        self._number = group.number
+
+    def put_ahead(self, first: int, log_time: int, events: Sequence[bytes]) -> None:
+        """Put rows of a batch that is not journalled yet, in its order: they count once it is, and is published. If it never
+        is, the tables are to be taken back."""
+        self._put_events(first, log_time, events)
+        self.flush()
+
+    def place(self, payloads: Iterable[PayloadPlace | Reference]) -> None:
+        """Remember where contents lie."""
+        for stored in payloads:
             if isinstance(stored, Reference):
                 put_place(self._kv, stored.payload_id, Repeated(stored.length, stored.extents))
             else:
                 place = Place(stored.length, EVENT_LANE, stored.segment, stored.offset, stored.sums)
                 put_place(self._kv, stored.payload_id, place)
-        time = TIME.pack(group.log_time_ns)
-        for seq, data in enumerate(group.events, group.first_seq):
+
+    def _put(self, group: Group) -> None:
+        if group.first_seq != self.last_seq + 1:
+            raise Damaged(f"event {group.first_seq}", f"the index ends with event {self.last_seq}")
+        self.place(group.payloads)
+        self._put_events(group.first_seq, group.log_time_ns, group.events)
+
+    def _put_events(self, first: int, log_time: int, events: Sequence[bytes]) -> None:
+        time = TIME.pack(log_time)
+        for seq, data in enumerate(events, first):
             self._kv.put(Table.EVENTS, seq_key(seq), time + data)
-            self._unchained.append((seq, group.log_time_ns, data))
-        self.last_seq = group.first_seq + len(group.events) - 1
-        self.last_time = group.log_time_ns
-        self._end = group.end
-        self._number = group.number
+            self._unchained.append((seq, log_time, data))
 
     def flush(self) -> None:
         """Write what the chain has of what was indexed; call it before every commit."""
@@ -171,11 +195,12 @@ class EventLog(EventIndex):
         Raises DiskFull (nothing happened), StorageError, ReadOnlyStore: what `Journal.append` raises.
         """
         first = self.last_seq + 1
-        log_time = self._clock.now()
-        payloads: list[Payload | Reference] = []
-        for seq, carried in enumerate(contents, first):
-            if carried is not None:
-                payloads.append(self._to_store(payload_id(seq, 0), carried))
+        carried = [(seq, one) for seq, one in enumerate(contents, first) if one is not None]
+        return self.journal_at(self._clock.now(), events, [self.to_store(seq, one) for seq, one in carried])
+
+    def journal_at(self, log_time: int, events: list[bytes], payloads: Sequence[Payload | Reference]) -> Group:
+        """The same, at a time that the log's clock told since the last event, with what `to_store` made of the contents."""
+        first = self.last_seq + 1
         appended = self._journal.append(payloads, first, log_time, events)
         places = iter(appended.places)
         stored: list[PayloadPlace | Reference] = []
@@ -187,7 +212,12 @@ class EventLog(EventIndex):
                 stored.append(PayloadPlace(number, *next(places), len(data), tuple(sums), digest))
         return Group(first, log_time, events, stored, appended.end, appended.number)
 
-    def _to_store(self, payload: int, carried: Contents) -> Payload | Reference:
+    def to_store(self, seq: int, carried: Contents) -> Payload | Reference:
+        """What goes into the journal of contents that event `seq` carries."""
+        payload = payload_id(seq, 0)
+        if carried.extents:
+            length = sum(extent.length for extent in carried.extents)
+            return Reference(payload, carried.digest, length, carried.extents)
         extents = self._repeats.find(carried.data, carried.offset)
         if extents:
             return Reference(payload, carried.digest, len(carried.data), extents)

@@ -30,9 +30,9 @@ class Affected:
     nodes: dict[int, bool] = field(default_factory=dict)
 
 
-def affected(events: Iterable[Event]) -> Affected:
-    """Of the live tree, whose node ids are inode numbers; moments of the past do not change."""
-    found = Affected()
+def affected(events: Iterable[Event], found: Affected | None = None) -> Affected:
+    """Of the live tree, whose node ids are inode numbers; moments of the past do not change. Added to `found`, if given."""
+    found = found or Affected()
     for event in events:
         fields: Any = event.fields
         if event.type in _NAMED or event.type == "renamed":

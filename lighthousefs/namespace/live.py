@@ -32,6 +32,7 @@ from lighthousefs.namespace.access import (
 from lighthousefs.namespace.computed import computed_xattr, prepare_computed
 from lighthousefs.namespace.digests import Digests
 from lighthousefs.namespace.found import COMPUTED_XATTRS, Caller, Found, Listed, Opened, refuse
+from lighthousefs.namespace.handles import Handle
 from lighthousefs.namespace.nodes import (
     COUNTER_BITS,
     HANDLE_INO_SHIFT,
@@ -43,32 +44,11 @@ from lighthousefs.namespace.nodes import (
 from lighthousefs.namespace.past import PARENT_COOKIE, SELF_COOKIE
 from lighthousefs.namespace.retries import Retries
 from lighthousefs.namespace.standings import BITS, Standings
-from lighthousefs.tables.moment import newest_page
+from lighthousefs.tables.moment import Child, newest_page
 
 _DIGESTS_TRIED_MAX = 3
 
 _SET_GROUP = stat.S_ISGID | stat.S_IXGRP
-
-
-class Handle:
-    """An open file that may be written. `base` is the event its writer last saw; a version that it has begun has its first
-    event in `first`, the bytes in `written`, and is `dirty` once the contents changed. Of one that an earlier process gave
-    out nobody knows whether it is `direct`, or `mappable` (open to read as well)."""
-
-    __slots__ = ("append", "author", "base", "direct", "dirty", "first", "ino", "mappable", "written")
-
-    def __init__(
-        self, ino: int, author: Author, append: bool, base: int, *, direct: bool = True, mappable: bool = True
-    ) -> None:
-        self.ino = ino
-        self.author = author
-        self.append = append
-        self.base = base
-        self.direct = direct
-        self.mappable = mappable
-        self.first = 0
-        self.written = 0
-        self.dirty = False
 
 
 class LiveTree:
@@ -83,6 +63,7 @@ class LiveTree:
         self._mappable: Counter[int] = Counter()
         self._counter = 0
         self.retries = Retries(engine)
+        self._listed: tuple[int, int, list[Child]] = (0, 0, [])
 
     # Looking
 
@@ -91,7 +72,7 @@ class LiveTree:
         return ROOT_NODE
 
     def find(self, node: int, caller: Caller | None = None) -> Found:
-        return Found(node, self._engine.state.inode(node) or self._gone(node), fixed=True)
+        return Found(node, self._engine.shown.inode(node) or self._gone(node), fixed=True)
 
     def _gone(self, node: int) -> Inode:
         """An inode that is no more, as it last was: somebody may stand in a folder that was removed, or have found a file
@@ -109,7 +90,7 @@ class LiveTree:
         return row._replace(nlink=0, ctime=row.ctime if logged is None else logged.event.time)
 
     def lookup(self, folder: int, name: bytes, caller: Caller | None = None) -> Found:
-        state = self._engine.state
+        state = self._engine.shown
         entry = state.entry(folder, name)
         if entry is None:
             return Found(0, None, fixed=True)
@@ -134,9 +115,17 @@ class LiveTree:
             assert here.row is not None
             above = self.above_root() if ino == ROOT_INO else here.row.parent
             yield Listed(b"..", Found(above, here.row, fixed=True), PARENT_COOKIE)
-        state = self._engine.state
-        for child in newest_page(self._engine.environment, ino, max(after, PARENT_COOKIE)):
+        state = self._engine.shown
+        for child in self._page(ino, max(after, PARENT_COOKIE)):
             yield Listed(child.name, Found(child.ino, state.inode(child.ino), fixed=True), child.cookie)
+
+    def _page(self, folder: int, after: int) -> Iterator[Child]:
+        if not self._engine.is_in_batch:
+            return newest_page(self._engine.environment, folder, after)
+        before = self._engine.last_seq
+        if self._listed[:2] != (before, folder):
+            self._listed = (before, folder, self._engine.at(before).children(folder))
+        return (child for child in self._listed[2] if child.cookie > after)
 
     def readlink(self, node: int) -> bytes:
         row = self.find(node).row
@@ -150,7 +139,7 @@ class LiveTree:
             newest = self._engine.at(self._engine.last_seq)
             before = newest.inode(node)
             yield from prepare_computed(self._digests, newest, node, name)
-            now = self._engine.state.inode(node)
+            now = self._engine.shown.inode(node)
             if before is None or now is None or before.since == now.since:
                 return
 
@@ -159,7 +148,7 @@ class LiveTree:
             newest = self._engine.last_seq
             moment = self._engine.at(newest)
             return computed_xattr(self._engine, self._digests, moment, node, name, shown=newest)
-        state = self._engine.state
+        state = self._engine.shown
         row = state.inode(node)
         value = state.xattr(node, name) if row is not None and row.xattrs else None
         if value is None:
@@ -173,7 +162,7 @@ class LiveTree:
     # Files
 
     def open_for_reading(self, node: int, caller: Caller | None = None) -> Opened:
-        if self._engine.state.inode(node) is None:
+        if self._engine.shown.inode(node) is None:
             # Removed on the way here: what it held is still to be read, as everywhere, and nobody can change it any more.
             return Opened(past_file(self._gone(node).since, node), direct=False)
         self._engine.open_inodes[node] += 1
@@ -266,10 +255,13 @@ class LiveTree:
         return None if handle is None else self._engine.identities.agent_name(handle.author.agent)
 
     def read(self, handle: int, offset: int, length: int) -> bytes | memoryview:
-        row = self._engine.state.inode(handle >> HANDLE_INO_SHIFT)
+        ino, newest = handle >> HANDLE_INO_SHIFT, self._engine.last_seq
+        row = self._engine.shown.inode(ino)
         if row is None:
-            raise refuse(errno.ESTALE)
-        return self._engine.read(row, offset, length)
+            # A batch took it away that had begun when it was opened.
+            went = self._engine.at(newest).last_event(ino)
+            return self._engine.read(self._gone(ino), offset, length, went - 1)
+        return self._engine.read(row, offset, length, newest)
 
     def write(self, number: int, offset: int, data: bytes) -> tuple[int, int]:
         """Returns (bytes written, the inode if its mode changed too, else 0)."""

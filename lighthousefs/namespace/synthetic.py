@@ -123,7 +123,7 @@ class SyntheticTree:
         self, folder: FolderItem, name: bytes, caller: Caller | None
     ) -> Generator[None, None, Item | Found | None]:
         if name == b"current" and folder.node == self.root and self._has_current:
-            return Found(ROOT_INO, self._engine.state.inode(ROOT_INO), fixed=True)
+            return Found(ROOT_INO, self._engine.shown.inode(ROOT_INO), fixed=True)
         child = yield from folder.find_child(name, caller)
         if isinstance(child, Item) and child.node not in self._items:
             self._remembered[child.node] = child

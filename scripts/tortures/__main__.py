@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-from tortures import big, drills, flips, full, kill, kills, power, programs, random_runs, soak, space, stress
+from tortures import big, drills, flips, full, kill, kills, power, programs, random_runs, reversal, soak, space, stress
 
 PARTS = {
     "posix": partial(random_runs.main, "posix"),
@@ -21,6 +21,7 @@ PARTS = {
     "kills": kills.main,
     "drills": drills.main,
     "flips": flips.main,
+    "reversal": reversal.main,
 }
 
 if __name__ == "__main__":
