@@ -66,10 +66,6 @@ Ending: TypeAlias = Callable[[Sequence[Made]], Iterator[Command]]
 """A generator function: it begins when the commands of a batch are applied, and sees the tables as they are then."""
 
 
-def _nobody_waits() -> None:
-    """Without a daemon, whoever uses the engine commits."""
-
-
 def carried_by(command: Command, fields: Any) -> Contents | None:
     """The contents that a command's event has."""
     if type(command) is Write:
@@ -113,7 +109,8 @@ class Engine:
         self._commit_size = CommitSize()
         self._index_full: str | None = None
         self.failed = False
-        self.on_commit_due: Callable[[], None] = _nobody_waits
+        # Without a daemon, whoever uses the engine commits.
+        self.on_commit_due: Callable[[], None] = lambda: None
         self.on_appended: Callable[[], None] | None = None
         self._adopt()
         # What was there on opening is on disk: the journal syncs it first, and a read-only one does not change.
