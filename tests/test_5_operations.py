@@ -221,7 +221,15 @@ def test_an_operation_makes_exactly_these_events(whole: Whole, title: str) -> No
 
 def test_the_table_has_every_event_that_a_mount_can_make() -> None:
     told = {kind for case in CASES.values() for kind, _fields in case.events}
-    elsewhere = {"inodes-reserved", "mounted", "unmounted", "recovered", "correlation-begun"}
+    elsewhere = {
+        "inodes-reserved",
+        "mounted",
+        "unmounted",
+        "recovered",
+        "correlation-begun",
+        "damage-found",
+        "repaired",
+    }
     assert told | elsewhere | BEFORE_THE_MOUNT == set(EVENT_TYPES)
 
 

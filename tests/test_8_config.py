@@ -122,6 +122,9 @@ class _Idle:
     def check_readers(self) -> None:
         pass
 
+    def commit(self) -> None:
+        pass
+
     @property
     def dirty(self) -> int:
         self.asked.append(trio.current_time())

@@ -49,7 +49,9 @@ class Page:
     def requested(self) -> list[str]:
         """All that the browser asked anybody for since it opened the page."""
         messages = [json.loads(entry["message"])["message"] for entry in self._log("performance")]
-        return [one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"]
+        sent = [one["params"] for one in messages if one["method"] == "Network.requestWillBeSent"]
+        # The browser's own start page may still be loading.
+        return [one["request"]["url"] for one in sent if not one["documentURL"].startswith("chrome:")]
 
     def complaints(self) -> list[dict[str, Any]]:
         return self._log("browser")

@@ -87,14 +87,17 @@ class Sample:
                 yield from self._compare(where, ino, row, is_past=is_past)
 
     def _chosen(self) -> Sequence[int]:
-        """The root, and inodes from all over the table."""
+        """The root, the oldest inodes, and some from all over the table: all of a small one, whose numbers may be far apart."""
         last = self._kv.floor(Table.INODES, ino_key((1 << 32) - 1))
         highest = int.from_bytes(last[0][2:], "big") if last else 0
         chosen = {int(ROOT_INO)}
-        for _ in range(SAMPLED):
-            found = self._kv.ceiling(Table.INODES, ino_key(random.randint(0, highest)))
+        at = 0
+        for number in range(SAMPLED):
+            found = self._kv.ceiling(Table.INODES, ino_key(at))
             if found is not None:
                 chosen.add(int.from_bytes(found[0][2:], "big"))
+            is_next = number < SAMPLED // 2 and found is not None
+            at = max(chosen) + 1 if is_next else random.randint(0, highest)
         return sorted(chosen)
 
     def _compare(self, where: bytes, ino: int, row: Inode, *, is_past: bool) -> Iterator[str]:
