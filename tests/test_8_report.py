@@ -16,7 +16,7 @@ from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
-from lighthousefs.domain.commands import CreateFile, Write
+from lighthousefs.domain.commands import CloseVersion, CreateFile, Write
 
 EVIL = b"<script>document.title='caught'</script>&amp;\n\xff \x1b[31m \xe2\x80\xae"
 PAGE_BYTES_MAX = 5_000_000
@@ -96,6 +96,11 @@ def test_it_shows_every_change_and_asks_nobody_for_anything(tmp_path: Path, brow
         page.do("document.querySelector('#changes li:nth-child(1) .row').click()")
         command = page.text("#changes .more code")
         assert command == f"lighthousefs restore {mounted.mount_point} link --at @{before}"
+        done_here(*command.split()[1:])
+        assert os.readlink(mounted.current / "link") == "sub/lamp.py"
+        made = next(number for number, row in enumerate(wanted, 1) if row["type"] == "directory-created")
+        page.click(f"#changes li:nth-child({made}) .row")
+        assert page.text(f"#changes li:nth-child({made}) code").startswith(f"lighthousefs undo {mounted.mount_point} ")
         written = next(number for number, row in enumerate(wanted, 1) if row["type"] == "version-closed")
         page.click(f"#changes li:nth-child({written}) .row")
         diff = page.texts(f"#changes li:nth-child({written}) pre span")
@@ -141,8 +146,10 @@ def test_names_and_contents_are_text_whatever_they_are(tmp_path: Path, browser: 
     name = EVIL.replace(b"/", b"|")
     done_here("init", tmp_path / "store")
     with project_in(tmp_path / "store") as project:
+        ino = project.echo(b"x", name)
         project.echo(b"old\n</script><script>document.title='caught'</script>\n<b>bold</b>\n", b"plain")
-        project.echo(b"x", name)
+        first = project.write(ino, b"y")
+        project.do(CloseVersion(ino, first, 1, "close"))
     file = reported(tmp_path / "store", tmp_path / "report.html")
     page = Page(browser, file)
     shown = page.texts("#changes .where")

@@ -214,6 +214,9 @@
 
   const comeBack = (number) => {
     const before = columns.first[number] - 1;
+    if (tables.what[columns.what[number]] === "created") {
+      return `lighthousefs undo ${data.target} ${columns.first[number]}..${columns.seq[number]}`;
+    }
     if (before < 1) return `# this is how it began`;
     return `lighthousefs restore ${data.target} ${quoted(columns.path[number])} --at @${before}`;
   };
