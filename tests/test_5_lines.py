@@ -14,7 +14,7 @@ from lighthousefs.log.eventlog import Logged
 from lighthousefs.views.runs import LINES_VERSION
 
 TIME = 1_763_958_152_500_000_001
-GOLDEN = {2: "94b2a19a5324533624c713010513377fb5f4e8fb22aee2c07324f5f32fd01d25"}
+GOLDEN = {2: "eb80b37762b9ce455a7299379071addaa064131c88afd46937040743085eed93"}
 """By version of the lines: a digest of the lines of one event of each type."""
 
 

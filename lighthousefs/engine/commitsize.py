@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lighthousefs.limits import COMMIT_EVENTS_LEAST, COMMIT_EVENTS_MAX
+from lighthousefs import limits
 
 COMMIT_SECONDS_MAX = 0.010
 """A commit holds requests: its size follows what it costs."""
@@ -17,8 +17,8 @@ class CommitSize:
     def adapt(self, events: int, seconds: float, *, is_tight: bool) -> None:
         """A commit of so many took so long; with `is_tight` a large one might not find room."""
         if is_tight:
-            self.events = COMMIT_EVENTS_LEAST
+            self.events = limits.COMMIT_EVENTS_LEAST
         elif seconds > COMMIT_SECONDS_MAX and events >= self.events:
-            self.events = max(COMMIT_EVENTS_LEAST, self.events * 3 // 4)
+            self.events = max(limits.COMMIT_EVENTS_LEAST, self.events * 3 // 4)
         elif seconds < COMMIT_SECONDS_MAX / 2 and events >= self.events:
-            self.events = min(COMMIT_EVENTS_MAX, self.events * 5 // 4)
+            self.events = min(limits.COMMIT_EVENTS_MAX, self.events * 5 // 4)
