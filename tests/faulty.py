@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from mounting import Mounted
 from lighthousefs.checker.tables import check, compare_with_replay
 from lighthousefs.engine.opening import KNOWN, open_store
 from lighthousefs.fuse.operations import Operations
+from lighthousefs.limits import TIME_MAX_NS, TIME_MIN_NS
 from lighthousefs.storage.store import Store
 from lighthousefs.tables.schema import DERIVED
 
@@ -133,6 +134,26 @@ def count_syncs(folder: Path) -> None:
     vars(journal)["FileCalls"] = lambda: FileCalls(fdatasync=fdatasync)
 
 
+def move_clocks(folder: Path) -> None:
+    """The wall clock, and that of local files, are ahead by as many ns as the file `ahead` says."""
+    from lighthousefs.log import clock
+
+    def moved(real: Callable[[], int]) -> Callable[[], int]:
+        def reading() -> int:
+            # The kernel and Python go no further than 64 bits either.
+            return min(max(real() + int((folder / "ahead").read_text()), TIME_MIN_NS), TIME_MAX_NS)
+
+        return reading
+
+    wall, files, make = moved(time.time_ns), moved(clock.file_time), clock.LogClock.__init__
+
+    def made(self: clock.LogClock, last: int = 0) -> None:
+        make(self, last, wall=wall, files=files)
+
+    vars(time).update(time_ns=wall, time=lambda: wall() / 1e9)
+    setattr(clock.LogClock, "__init__", made)  # noqa: B010
+
+
 class _Stopwatch(trio.abc.Instrument):
     """How long the turns of the daemon's tasks lasted, in CPU seconds; written down at the end."""
 
@@ -180,6 +201,7 @@ def _daemon(fault: str, folder: Path, arguments: list[str]) -> int:
         "journal": plant_behind_journal,
         "disk": plant_in_disk,
         "syncs": count_syncs,
+        "clock": move_clocks,
     }
     plants[fault](folder)
     return main(arguments)
@@ -196,14 +218,19 @@ def handlers() -> list[str]:
 class Faulty(Mounted):
     """A mount by a daemon with a fault in it."""
 
-    def __init__(self, folder: Path, fault: str) -> None:
+    def __init__(self, folder: Path, fault: str, *, options: Sequence[str] = ()) -> None:
         self.switches = folder / "switches"
         self.switches.mkdir(exist_ok=True)
-        super().__init__(folder, program=[__file__, fault, str(self.switches)])
+        super().__init__(folder, options=options, program=[__file__, fault, str(self.switches)])
 
     def __enter__(self) -> Faulty:
         super().__enter__()
         return self
+
+    def move_clock(self, ahead_ns: int) -> None:
+        """How far the clocks of a daemon of kind `clock` are ahead of the true ones; may be negative."""
+        (self.switches / "ahead.new").write_text(f"{ahead_ns}")
+        (self.switches / "ahead.new").rename(self.switches / "ahead")
 
     def set_off(self, fault: str) -> None:
         """The next chance to fail is taken."""

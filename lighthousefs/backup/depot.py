@@ -278,4 +278,6 @@ def _taken(lock: int) -> bool:
 
 
 def _by_age(made: Iterable[Manifest]) -> list[Manifest]:
-    return sorted(made, key=lambda manifest: (manifest.as_of, manifest.seq, manifest.id))
+    # First by what they end with. The log's clock goes on from its newest event when a daemon is killed: what it told in
+    # between, while the wall clock was years ahead, is forgotten, so `as_of` may be later than that of later backups.
+    return sorted(made, key=lambda manifest: (manifest.log_time, manifest.seq, manifest.as_of, manifest.id))

@@ -8,6 +8,7 @@ restart goes on with it.
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 from typing import NamedTuple
 
@@ -68,8 +69,14 @@ class Scrub:
                 await trio.sleep(_LOOK_SECONDS)
 
     async def _wait_for_round(self) -> None:
-        while self._at.next == 0 and self._engine.clock.now() < self._at.ended + self._round_ns:
+        # The last round may have ended at a time that the log's clock forgot when a daemon was killed, and that is years from
+        # now; and in 2262 the log's clock stands still: then a round is due a whole wait after the daemon saw it.
+        saw = time.monotonic_ns()
+        while self._at.next == 0 and not self._is_due(time.monotonic_ns() - saw):
             await trio.sleep(min(_LOOK_SECONDS, self._round_ns / 10**9))
+
+    def _is_due(self, waited_ns: int) -> bool:
+        return max(self._engine.clock.now() - self._at.ended, waited_ns) >= self._round_ns
 
     async def _look_again(self) -> None:
         """Damage that somebody has mended, with a copy of the file from elsewhere, is none any more."""
