@@ -23,6 +23,7 @@ from mounting import Mounted
 
 from lighthousefs.checker.tables import check, compare_with_replay
 from lighthousefs.engine.opening import KNOWN, open_store
+from lighthousefs.errors import StorageError
 from lighthousefs.fuse.operations import Operations
 from lighthousefs.limits import TIME_MAX_NS, TIME_MIN_NS
 from lighthousefs.storage.store import Store
@@ -30,6 +31,8 @@ from lighthousefs.tables.schema import DERIVED
 
 HELD_SECONDS_MAX = 0.050
 """Longest that one turn of one task may keep the request loop, in CPU time of its thread."""
+
+TABLE_FAULTS = ("get", "put", "delete", "ceiling", "floor")
 
 NOT_OURS = {"init", "stacktrace", "access"}
 """Inherited: nothing of ours runs in them. The kernel never sends access where it checks modes itself."""
@@ -93,6 +96,40 @@ def plant_behind_journal(folder: Path) -> None:
     ]
     for owner, attribute, fault, after in patches:
         setattr(owner, attribute, failing(fault, getattr(owner, attribute), after=after))
+
+
+def plant_in_tables(folder: Path) -> None:
+    """`get`, `put`, `delete`, `ceiling`, `floor` fail, and then, as LMDB has it, all else until the transaction is thrown away."""
+    from lighthousefs.storage.environment import Environment
+
+    spoilt: list[StorageError] = []
+
+    def failing(name: str, inner: Callable[..., Any]) -> Callable[..., Any]:
+        def call(self: Environment, *arguments: Any) -> Any:
+            if not spoilt and _set_off(folder, name):
+                spoilt.append(StorageError(f"planted in {name}"))
+                self._first_failure = spoilt[0]
+            if spoilt:
+                raise spoilt[0]
+            return inner(self, *arguments)
+
+        return call
+
+    for name in (*TABLE_FAULTS, "scan", "rows", "commit", "begin_batch"):
+        setattr(Environment, name, failing(name, getattr(Environment, name)))
+    end_batch, begin = Environment.end_batch, Environment._begin
+
+    def ended(self: Environment, keep: bool) -> None:
+        end_batch(self, keep and not spoilt)
+        if keep and spoilt:
+            raise spoilt[0]
+
+    def begun(self: Environment) -> None:
+        spoilt.clear()
+        begin(self)
+
+    for name, patched in (("end_batch", ended), ("_begin", begun)):
+        setattr(Environment, name, patched)
 
 
 def plant_in_disk(folder: Path) -> None:
@@ -199,6 +236,7 @@ def _daemon(fault: str, folder: Path, arguments: list[str]) -> int:
     plants = {
         "handlers": plant_in_handlers,
         "journal": plant_behind_journal,
+        "tables": plant_in_tables,
         "disk": plant_in_disk,
         "syncs": count_syncs,
         "clock": move_clocks,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from model import ROOT
-from test_4_crash import FOLDER, SECOND, script
+from table_faults import FOLDER, SECOND, script
 
 from lighthousefs import limits
 from lighthousefs.checker.tables import check, compare_with_replay

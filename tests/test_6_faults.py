@@ -15,7 +15,7 @@ from pathlib import Path
 
 import faulty
 import pytest
-from faulty import NOT_OURS, Faulty, assert_sound, contents, errno_of, handlers
+from faulty import NOT_OURS, TABLE_FAULTS, Faulty, assert_sound, contents, errno_of, handlers
 from mounting import Mounted, require_fuse
 
 from lighthousefs.engine.opening import create_store
@@ -206,6 +206,57 @@ def test_an_exception_behind_the_journal_leaves_the_tree_level_with_it(tmp_path:
         assert contents(mounted.current) == before
         mounted.unmount()
     assert_sound(mounted.store)
+
+
+def test_a_fault_in_the_tables_is_one_callers_and_never_half_a_change(tmp_path: Path) -> None:
+    """Each caller is told EIO and nothing happened, or it is done; the next one finds all as it was: beside a plain folder."""
+    (tmp_path / "config.toml").write_text("[bounds]\nsync_seconds = 60.0\n[scrub]\nmib_per_second = 0.0\n")
+    plain = tmp_path / "plain"
+    operations: list[Callable[[Path], object]] = [
+        lambda folder: (folder / "new").mkdir(),
+        lambda folder: (folder / "b").rename(folder / "e"),
+        lambda folder: os.truncate(folder / "e", 2),
+        lambda folder: (folder / "e").chmod(0o600),
+        lambda folder: os.setxattr(folder / "e", "user.z", b"z"),
+        lambda folder: (folder / "again").hardlink_to(folder / "e"),
+        lambda folder: (folder / "e").rename(folder / "c"),
+        lambda folder: (folder / "c").unlink(),
+        lambda folder: (folder / "again").read_bytes(),
+        lambda folder: os.listdir(folder / "new"),
+        lambda folder: (folder / "new").rmdir(),
+    ]
+    told = dict.fromkeys((0, errno.EIO), 0)
+    with Faulty(tmp_path, "tables", options=["--config", str(tmp_path / "config.toml")]) as mounted:
+        for fault in TABLE_FAULTS:
+            folder = mounted.current / fault
+            for root in (folder, plain / fault):
+                root.parent.mkdir(exist_ok=True)
+                _change_everything(root)
+            for operation in operations:
+                mounted.set_off(fault)
+                refused = errno_of(lambda: operation(folder))  # noqa: B023
+                was_set_off = not (mounted.switches / fault).exists()
+                (mounted.switches / fault).unlink(missing_ok=True)
+                told[refused] += was_set_off
+                if refused:
+                    assert (refused, was_set_off) == (errno.EIO, True)
+                    assert _without_times(folder) == _without_times(plain / fault)
+                    operation(folder)
+                operation(plain / fault)
+                assert _without_times(folder) == _without_times(plain / fault)
+                assert _without_times(mounted.at(mounted.newest()) / fault) == _without_times(plain / fault)
+        assert min(told.values()) > 5, told
+        mounted.kill()
+        mounted.mount()
+        assert _without_times(mounted.current) == _without_times(plain)
+        mounted.unmount()
+    assert_sound(mounted.store)
+
+
+def _without_times(root: Path) -> dict[str, tuple[object, ...]]:
+    """What `contents` tells, but for the times of files, which no two folders have in common."""
+    found = contents(root)
+    return {path: (*facts, held[0] if isinstance(held, tuple) else held) for path, (*facts, held) in found.items()}
 
 
 @pytest.mark.parametrize("fault", ["flush", "commit"])

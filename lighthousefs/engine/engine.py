@@ -28,18 +28,13 @@ from lighthousefs.domain.commands import (
     Announce,
     Author,
     Command,
-    CreateDirectory,
-    CreateFile,
-    CreateNode,
-    CreateSymlink,
     Made,
-    Repeat,
-    Write,
     with_made,
 )
 from lighthousefs.domain.decide import decide
 from lighthousefs.domain.events import TYPE_OF_RECORD, Event, InodesReserved
 from lighthousefs.domain.state import Inode, Rows
+from lighthousefs.engine.carried import CREATES, carried_by
 from lighthousefs.engine.commitsize import CommitSize
 from lighthousefs.engine.damages import Damages
 from lighthousefs.engine.eventids import uuid7
@@ -52,7 +47,7 @@ from lighthousefs.log.eventlog import Contents, EventLog
 from lighthousefs.log.stored import StoredContents
 from lighthousefs.storage.environment import Environment
 from lighthousefs.storage.journal import Journal
-from lighthousefs.storage.record import Extent
+from lighthousefs.storage.record import Payload, Reference
 from lighthousefs.storage.scan import Group
 from lighthousefs.tables.contents import pieces as contents_pieces
 from lighthousefs.tables.moment import Moment
@@ -61,18 +56,8 @@ from lighthousefs.tables.state import TableState
 
 _log = logging.getLogger(__name__)
 
-CREATES = (CreateFile, CreateDirectory, CreateSymlink, CreateNode)
 Ending: TypeAlias = Callable[[Sequence[Made]], Iterator[Command]]
 """A generator function: it begins when the commands of a batch are applied, and sees the tables as they are then."""
-
-
-def carried_by(command: Command, fields: Any) -> Contents | None:
-    """The contents that a command's event has."""
-    if type(command) is Write:
-        return Contents(command.data, fields.digest, fields.offset)
-    if type(command) is Repeat:
-        return Contents(b"", fields.digest, fields.offset, tuple(Extent(*part) for part in command.parts))
-    return None
 
 
 class Engine:
@@ -132,29 +117,34 @@ class Engine:
         Raises Refused; DiskFull, ReadOnlyStore: nothing happened; StorageError: it may be there after a restart.
         """
         self.require_writable([command])
-        if self.state.next_ino >= self.state.reserved_until and type(command) in CREATES:
-            self._reserve_inodes()
-        fields = decide(self.state, command)
-        if fields is None:
-            return 0
-        seq = self.log.last_seq + 1
-        event = self.event(fields, author, self.state.writer_seq(self._writer) + 1, batch=0, last=False)
-        contents = carried_by(command, fields)
         try:
-            group = self._journal([encode(event)], [contents], [command])
+            if self.state.next_ino >= self.state.reserved_until and type(command) in CREATES:
+                self._reserve_inodes()
+            fields = decide(self.state, command)
+            if fields is None:
+                return 0
+            event = self.event(fields, author, self.state.writer_seq(self._writer) + 1, batch=0, last=False)
+            payloads = self.log.all_to_store([carried_by(command, fields)])
+        except StorageError:
+            self.mend()
+            raise
+        try:
+            group = self._journal([encode(event)], payloads, [command])
         except StorageError as error:
             self.journal_failed(error)
             raise
         try:
             self.log.index(group)
-            apply(self.state, seq, event)
+            apply(self.state, group.first_seq, event)
             self.stored.keep_derived(self.state.derived)
         except Exception:
             # The journal has it, the tables perhaps half of it.
-            _log.exception("event %d is in the journal but could not be applied: applying the journal again", seq)
+            _log.exception(
+                "event %d is in the journal but could not be applied: applying the journal again", group.first_seq
+            )
             self.replay_live()
         self.count_dirty(1)
-        return seq
+        return group.first_seq
 
     def submit_batch(self, commands: Sequence[Command], author: Author) -> list[int]:
         """Accept several commands as one, or refuse them as one; their seqs, without those that change nothing.
@@ -184,8 +174,9 @@ class Engine:
                 if sum(map(len, encoded)) + 4 * len(encoded) + 4096 > limits.EVENT_RECORD_BYTES_MAX:
                     raise Refused(errno.E2BIG, f"a batch of {len(encoded)} events is too large: split it")
                 if encoded:
+                    payloads = self.log.all_to_store(contents)
                     reached = "journal"
-                    group = self._journal(encoded, contents, commands)
+                    group = self._journal(encoded, payloads, commands)
                     reached = "index"
                     self.log.index(group)
                     self.stored.keep_derived(self.state.derived)
@@ -321,6 +312,7 @@ class Engine:
     def require_writable(self, commands: Sequence[Command] = ()) -> None:
         """Raises what `submit` raises while no change is taken, or none but those that a full disk is no reason to refuse."""
         assert not self.is_in_batch, "whoever changes anything waits for the end of the batch"
+        self.mend()
         if self.refusal is not None:
             raise ReadOnlyStore(self.refusal)
         if self._index_full is not None:
@@ -330,9 +322,11 @@ class Engine:
         if self.log.last_seq >= limits.SEQ_MAX - limits.BATCH_EVENTS_MAX:
             raise Refused(errno.ENOSPC, f"all {limits.SEQ_MAX} seqs are used")
 
-    def _journal(self, encoded: list[bytes], contents: Sequence[Contents | None], commands: Sequence[Command]) -> Group:
-        """Raises what `EventLog.journal` raises; a full disk is no reason to for what a full disk needs."""
-        append = partial(self.log.journal, encoded, contents)
+    def _journal(
+        self, encoded: list[bytes], payloads: Sequence[Payload | Reference], commands: Sequence[Command]
+    ) -> Group:
+        """Raises what `EventLog.journal_at` raises; a full disk is no reason to for what a full disk needs."""
+        append = partial(self.log.journal_at, self.clock.now(), encoded, payloads)
         return self.space.try_twice(append) if all_give_up(commands) else append()
 
     def journal_failed(self, error: StorageError) -> None:
@@ -395,6 +389,7 @@ class Engine:
         """
         if self.refusal is not None or self.is_in_batch:
             return
+        self.mend()
         self.space.fill()
         if not self._dirty and self._index_full is None:
             return
@@ -460,6 +455,11 @@ class Engine:
             self.refusal = f"the store is read-only: applying the journal again failed ({error}); restart the daemon"
             _log.exception("%s", self.refusal)
             raise StorageError(self.refusal) from error
+
+    def mend(self) -> None:
+        """After an error that spoilt the open transaction, for a read too, go on in another; raises what `replay_live` does."""
+        if self.environment.is_spoilt and self.refusal is None and not self.is_in_batch:
+            self.replay_live()
 
     # Reads
 

@@ -19,7 +19,8 @@ from lighthousefs.domain.codec import encode
 from lighthousefs.domain.commands import MADE_NOTHING, SYSTEM, Author, Command, Made
 from lighthousefs.domain.decide import decide
 from lighthousefs.domain.events import Event
-from lighthousefs.engine.engine import CREATES, Engine, carried_by
+from lighthousefs.engine.carried import CREATES, carried_by
+from lighthousefs.engine.engine import Engine
 from lighthousefs.errors import LighthouseError, Refused, StorageError
 from lighthousefs.storage.record import Payload, Reference
 

@@ -51,6 +51,8 @@ def border(handler: Handler) -> Handler:
 
 def _told(arguments: Sequence[Any], name: str, number: int, error: Exception) -> pyfuse3.FUSEError:
     """What the kernel is told; the caller may ask for the words (`refused` of the operations)."""
+    if isinstance(error, StorageError):
+        arguments[0].mend()
     arguments[0].refused(name, arguments[1:], number, str(error))
     return pyfuse3.FUSEError(number)
 

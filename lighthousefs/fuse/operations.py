@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
@@ -30,7 +31,7 @@ from pyfuse3 import (
 from lighthousefs import limits
 from lighthousefs.domain.commands import Author
 from lighthousefs.domain.decide import CAPABILITY
-from lighthousefs.errors import LighthouseError, Refused
+from lighthousefs.errors import LighthouseError, Refused, StorageError
 from lighthousefs.fuse.attributes import attributes
 from lighthousefs.fuse.border import border, unanswered
 from lighthousefs.fuse.followers import READY, Followers
@@ -84,6 +85,12 @@ class Operations(pyfuse3.Operations):
             callers.note_refusal(callers.agent(caller), name, number, words)
         elif (agent := self._tree.live.agent_of_handle(cast(int, arguments[0]))) is not None:
             callers.note_refusal(agent, name, number, words)
+
+    def mend(self) -> None:
+        """What failed for one caller is not to fail for all others until the next change. Where it cannot be mended the
+        engine has said so in the log, and is read-only."""
+        with suppress(StorageError):
+            self._tree.engine.mend()
 
     def _author(self, ctx: RequestContext) -> Author:
         return self._tree.engine.author(ctx.uid, ctx.gid, ctx.pid)

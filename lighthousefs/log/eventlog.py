@@ -189,17 +189,12 @@ class EventLog(EventIndex):
         self._journal = journal
         self._clock = clock
 
-    def journal(self, events: list[bytes], contents: Sequence[Contents | None]) -> Group:
-        """Write one event, or a whole batch, into the journal; `index` is to follow.
+    def journal_at(self, log_time: int, events: list[bytes], payloads: Sequence[Payload | Reference]) -> Group:
+        """Write one event, or a whole batch, into the journal, at a time that the log's clock told since the last event, with
+        what `to_store` made of the contents; `index` is to follow.
 
         Raises DiskFull (nothing happened), StorageError, ReadOnlyStore: what `Journal.append` raises.
         """
-        first = self.last_seq + 1
-        carried = [(seq, one) for seq, one in enumerate(contents, first) if one is not None]
-        return self.journal_at(self._clock.now(), events, [self.to_store(seq, one) for seq, one in carried])
-
-    def journal_at(self, log_time: int, events: list[bytes], payloads: Sequence[Payload | Reference]) -> Group:
-        """The same, at a time that the log's clock told since the last event, with what `to_store` made of the contents."""
         first = self.last_seq + 1
         appended = self._journal.append(payloads, first, log_time, events)
         places = iter(appended.places)
@@ -223,6 +218,10 @@ class EventLog(EventIndex):
             return Reference(payload, carried.digest, len(carried.data), extents)
         self._repeats.learn(payload, carried.data, carried.offset)
         return payload, carried.data, carried.digest, block_sums(carried.data)
+
+    def all_to_store(self, contents: Sequence[Contents | None]) -> list[Payload | Reference]:
+        """The same of the next events, each of which carries contents or None."""
+        return [self.to_store(seq, one) for seq, one in enumerate(contents, self.last_seq + 1) if one is not None]
 
 
 def _logged(seq: int, value: bytes) -> Logged:

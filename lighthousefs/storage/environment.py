@@ -122,6 +122,11 @@ class Environment:
             if data.stat().st_size < end:
                 os.truncate(data, end)
 
+    @property
+    def is_spoilt(self) -> bool:
+        """Whether something failed since the transaction began: LMDB then refuses all else, reads too, until `abort`."""
+        return self._first_failure is not None
+
     def abort(self) -> None:
         """Throw away everything since the last commit."""
         self._check_thread()

@@ -5,7 +5,22 @@ from __future__ import annotations
 import sys
 from functools import partial
 
-from tortures import big, drills, flips, full, kill, kills, power, programs, random_runs, reversal, soak, space, stress
+from tortures import (
+    big,
+    drills,
+    faults,
+    flips,
+    full,
+    kill,
+    kills,
+    power,
+    programs,
+    random_runs,
+    reversal,
+    soak,
+    space,
+    stress,
+)
 
 PARTS = {
     "posix": partial(random_runs.main, "posix"),
@@ -21,6 +36,7 @@ PARTS = {
     "kills": kills.main,
     "drills": drills.main,
     "flips": flips.main,
+    "faults": faults.main,
     "reversal": reversal.main,
 }
 
