@@ -6,6 +6,8 @@ histories    stores of 10,000, 100,000 and 1,000,000 events, made once and kept
 materials    what real programs work on, made or fetched once and kept
 operations   single calls, and their goals
 programs     git, grep, tar, pip and npm, and their goals
+timetravel   `scripts/bench history`: the past of one very large store (deepstore), each question of its own (deeppast, deepwork)
+running      what every bench does around its work: a folder, words on the terminal, signals, errors
 past         the same look-ups and reads in current/ and under history/@N
 latency      single calls beside four busy callers
 below        the engine without FUSE, beside SQLite and an event-sourcing library (rivals, eventsourced)

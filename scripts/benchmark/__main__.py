@@ -4,32 +4,26 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
-import signal
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 
-from benchmark import compare, histories, machine, mounts, table
-from benchmark.figures import Wrong
+from benchmark import compare, histories, machine, table, timetravel
 from benchmark.lines import LEFT_OUT_ALWAYS, Given, all_names, quick_leaves_out
-from benchmark.materials import Missing
+from benchmark.running import CACHE, guarded, progress, working_folder
 from benchmark.sections import FILE_SYSTEMS, measure_all
 
 RUNS, RUNS_QUICK = 5, 3
 SCALES_QUICK = (1, 10)
-CACHE = Path("~/.cache/lighthousefs-bench")
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="scripts/bench",
         description=f"{__doc__} A figure is the median over alternating runs; a goal that is missed is marked with !. "
-        "The exit status is 0 whatever is missed, and 1 if --compare finds something worse or nothing can be measured.",
+        "The exit status is 0 whatever is missed, and 1 if --compare finds something worse or nothing can be measured. "
+        "`scripts/bench history --help` tells of the past of one very large store.",
     )
     parser.add_argument("--quick", action="store_true", help="fewer lines, runs and repetitions: under 2 minutes")
     parser.add_argument("--runs", type=int, metavar="N", help=f"alternating runs (default {RUNS}, quick {RUNS_QUICK})")
@@ -113,45 +107,11 @@ def bench(given: argparse.Namespace, old: Mapping[str, object] | None) -> int:
     return 1 if compare.worse(old["ratios"], found["ratios"]) else 0  # type: ignore[arg-type]
 
 
-@contextmanager
-def working_folder(parent: Path) -> Iterator[Path]:
-    """A folder on the disk that is measured, removed afterwards."""
-    directory = Path(tempfile.mkdtemp(prefix="lighthousefs-bench-", dir=parent))
-    try:
-        yield directory
-    finally:
-        # Never through a mount that could not be taken away.
-        if not any(mounts.is_mounted(mountpoint) for mountpoint in directory.glob("*/mnt")):
-            shutil.rmtree(directory)
-
-
-def progress(words: str) -> None:
-    """Show on a terminal what is going on; an empty line clears it."""
-    if sys.stderr.isatty():
-        print(f"\r\033[K{words[:100]}", end="", file=sys.stderr, flush=True)
-
-
-def stop(_signal: int, _frame: FrameType | None) -> None:
-    """Leave through every context manager, so that everything is unmounted; once is enough."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
 def main() -> int:
+    if sys.argv[1:2] == ["history"]:
+        return timetravel.main(sys.argv[2:])
     given = arguments()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, stop)
-    try:
-        return bench(given, None if given.compare is None else compare.load(given.compare))
-    except (mounts.CannotRun, Missing, Wrong, compare.NotComparable, OSError) as error:
-        progress("")
-        print(f"bench: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        progress("")
-        print("bench: interrupted; everything is unmounted", file=sys.stderr)
-        return 130
+    return guarded(lambda: bench(given, None if given.compare is None else compare.load(given.compare)))
 
 
 if __name__ == "__main__":

@@ -51,10 +51,7 @@ class History:
 
     def copy(self, place: Path) -> Path:
         """Copy the store to `place`/store; a store there before must not be in use."""
-        copied = place / "store"
-        shutil.rmtree(copied, ignore_errors=True)
-        subprocess.run(["cp", "-a", "--reflink=auto", self.store, copied], check=True)
-        return copied
+        return copied(self.store, place)
 
 
 def label(scale: int) -> str:
@@ -69,18 +66,35 @@ def path_of(number: int) -> str:
 
 def cached(cache: Path, scale: int, progress: Callable[[str], None]) -> History:
     """Return the history of that scale, made now if the cache has none of this index layout and generator."""
-    kept = cache / f"history-layout{INDEX_LAYOUT}-generator{GENERATOR}" / f"{scale}"
+    name = f"history-layout{INDEX_LAYOUT}-generator{GENERATOR}/{scale}"
+    store, facts = kept(cache, name, lambda path: build(path, scale), f"the {label(scale)} history", progress)
+    return History(scale, store, **facts)
+
+
+def kept(
+    cache: Path, name: str, build: Callable[[Path], dict[str, int]], what: str, progress: Callable[[str], None]
+) -> tuple[Path, dict[str, int]]:
+    """Return a store in the cache and what `build` told when it made it, which it does now if there is none."""
+    folder = cache / name
     with locked(cache):
-        if not (kept / "history.json").exists():
-            progress(f"making the {label(scale)} history, which is kept in {cache}")
-            beside = kept.with_name(f"{scale}.new")
+        if not (folder / "history.json").exists():
+            progress(f"making {what}, which is kept in {cache}")
+            beside = folder.with_name(f"{folder.name}.new")
             shutil.rmtree(beside, ignore_errors=True)
             beside.mkdir(parents=True)
-            facts = build(beside / "store", scale)
+            facts = build(beside / "store")
             (beside / "history.json").write_text(json.dumps(facts))
-            shutil.rmtree(kept, ignore_errors=True)
-            beside.rename(kept)
-    return History(scale, kept / "store", **json.loads((kept / "history.json").read_bytes()))
+            shutil.rmtree(folder, ignore_errors=True)
+            beside.rename(folder)
+    return folder / "store", json.loads((folder / "history.json").read_bytes())
+
+
+def copied(store: Path, place: Path) -> Path:
+    """Copy a store to `place`/store; a store there before must not be in use."""
+    copy = place / "store"
+    shutil.rmtree(copy, ignore_errors=True)
+    subprocess.run(["cp", "-a", "--reflink=auto", store, copy], check=True)
+    return copy
 
 
 @contextmanager

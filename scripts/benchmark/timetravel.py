@@ -1,0 +1,106 @@
+"""Measure the past of one very large store: 20,000 files and 1,000,000 events, one file with 10,000 versions, one folder
+through which 500,000 names went. Each line has its goal beside it; ! marks one that is missed."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from benchmark import deeppast, deepwork, machine, mounts
+from benchmark.deepstore import EVENTS, EVENTS_MIN, DeepStore, cached
+from benchmark.figures import Figure
+from benchmark.histories import copied
+from benchmark.running import CACHE, guarded, progress, working_folder
+from benchmark.table import figure_line
+
+EVENTS_QUICK = 20_000
+RUNS, RUNS_QUICK = 5, 1
+LISTINGS, LISTINGS_QUICK = 50, 10
+
+
+def arguments(words: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="scripts/bench history", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help=f"a store of {EVENTS_QUICK:,} events, and each but once")
+    parser.add_argument("--events", type=int, metavar="N", help=f"so many events, and as much of the rest ({EVENTS:,})")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="put all figures into FILE, too")
+    parser.add_argument(
+        "--directory", type=Path, default=Path("/var/tmp"), metavar="DIR", help="the disk to measure (default /var/tmp)"
+    )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=CACHE,
+        metavar="DIR",
+        help=f"where the store is kept between benches (default {CACHE})",
+    )
+    given = parser.parse_args(words)
+    given.events = given.events or (EVENTS_QUICK if given.quick else EVENTS)
+    if given.events < EVENTS_MIN:
+        parser.error(f"--events: at least {EVENTS_MIN:,}")
+    if not given.directory.is_dir():
+        parser.error(f"--directory: {given.directory} is no folder")
+    return given
+
+
+def bench(given: argparse.Namespace) -> int:
+    """Measure, print, write; returns the exit status."""
+    deep = cached(given.cache.expanduser().absolute(), given.events, progress)
+    with working_folder(given.directory) as directory:
+        facts = machine.describe(directory)
+        began = time.monotonic()
+        figures = measure(deep, directory, quick=given.quick)
+        seconds = time.monotonic() - began
+    facts["load after"] = " ".join(f"{load:.2f}" for load in os.getloadavg())
+    sizes = {name: size for name, size in asdict(deep).items() if name != "store"}
+    progress("")
+    print("\n".join(f"{name}: {fact}" for name, fact in facts.items()))
+    print(
+        f"store: {deep.events:,} events, {deep.files:,} files, one more with {deep.versions:,} versions, "
+        f"a folder through which {deep.names:,} names went\n"
+    )
+    print("\n".join(map(figure_line, figures)))
+    print(f"\n{seconds:.0f} s in all")
+    if given.json:
+        found = {"machine": facts, "sizes": sizes, "seconds": seconds}
+        told = [{**asdict(figure), "met": figure.met()} for figure in figures]
+        given.json.write_text(json.dumps({**found, "figures": told}, indent=2) + "\n")
+    return 0
+
+
+def measure(deep: DeepStore, directory: Path, *, quick: bool) -> list[Figure]:
+    """Mount a copy of the store and measure everything, what changes it or fills the kernel's caches last."""
+    place = directory / "deep"
+    place.mkdir()
+    progress("copying the store")
+    store, plain = copied(deep.store, place), directory / "plain"
+    chance = random.Random(deep.events)
+    with mounts.lighthousefs("lighthousefs", place, store) as system:
+        scene = deeppast.Scene(
+            mountpoint=system.root.parent,
+            deep=deep,
+            runs=RUNS_QUICK if quick else RUNS,
+            listings=LISTINGS_QUICK if quick else LISTINGS,
+            chance=chance,
+            unseen=chance.sample(range(deep.files), deep.files),
+            progress=progress,
+        )
+        return [
+            *deeppast.listings(scene),
+            *deeppast.look_ups(scene),
+            *deeppast.versions(scene),
+            *deepwork.logs(scene),
+            *deepwork.diffs(scene, plain),
+            *deepwork.memory(scene),
+            *deepwork.restores(scene, plain),
+        ]
+
+
+def main(words: Sequence[str]) -> int:
+    given = arguments(words)
+    return guarded(lambda: bench(given))
