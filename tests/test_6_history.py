@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 import subprocess
@@ -404,3 +405,25 @@ def test_a_journal_inside_the_project_confuses_nobody(tmp_path: Path) -> None:
         assert_same(tree, tree_of(mounted.at(seq)), "the past after a rebuild")
         mounted.unmount()
     assert_sound(mounted.store)
+
+
+@both_layouts
+def test_what_a_moment_holds_is_asked_once(mounted: Mounted) -> None:
+    names = [f"file-{number}" for number in range(30)]
+    for name in names:
+        (mounted.current / name).touch()
+    moment = mounted.history / f"@{mounted.newest()}"
+
+    def look_ups(paths: list[Path]) -> int:
+        def so_far() -> int:
+            return int(json.loads((mounted.views / "status" / "health.json").read_bytes())["requests"]["lookup"])
+
+        before = so_far()
+        for path in paths:
+            path.stat()
+        return so_far() - before
+
+    nothing = look_ups([])
+    paths = [moment / name for name in names]
+    assert look_ups(paths) >= nothing + len(paths)
+    assert look_ups(paths) == nothing

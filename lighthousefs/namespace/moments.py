@@ -64,8 +64,7 @@ class HistoryFolder(FolderItem):
         if seq is None:
             return None
         if isinstance(when, AtSeq):
-            found = self._past.moment(seq)
-            return found._replace(fixed=False, lasting=found.fixed)
+            return self._past.moment(seq)
         return MomentLink(computed(b"history/" + name), self.owner, self._engine, name)
 
     def shown(self) -> int | None:
