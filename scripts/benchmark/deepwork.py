@@ -22,8 +22,8 @@ MEMORY_BYTES = 200e6
 FEW = 1000
 """Two moments that are a thousandth of all events apart differ in few files."""
 
-FILES_BESIDE = 2
-"""Files of the store that are in no area."""
+FILES_BESIDE = (2, 3)
+"""How many files of the store are in no area: the hot one, what stays in `busy/`, and maybe one that comes and goes there."""
 
 
 def said_by(words: Sequence[str | Path]) -> tuple[int, str]:
@@ -111,11 +111,11 @@ def memory(scene: Scene) -> list[Figure]:
     """Go through all of current/ and all of a moment, and look at the daemon's memory, after all that was asked before."""
     pid = int(command("status", scene.mountpoint, "--json").partition('"pid": ')[2].partition(",")[0])
     found = []
-    for title, root in (("current/", scene.mountpoint / "current"), ("history/@N/ too", scene.moment())):
+    for title, root in (("current/", scene.mountpoint / "current"), ("a moment too", scene.moment())):
         scene.progress(f"walking {root}")
         walked = walk(root)
-        if walked != scene.deep.files + FILES_BESIDE:
-            raise Wrong(f"{root} has {walked:,} files of {scene.deep.files + FILES_BESIDE:,}")
+        if walked - scene.deep.files not in FILES_BESIDE:
+            raise Wrong(f"{root} has {walked:,} files of {scene.deep.files:,} and {FILES_BESIDE}")
         name = f"RssAnon of the daemon, all of {title} walked"
         found.append(Figure(name, process_memory(pid, "RssAnon") / MIB, "MiB", MEMORY_BYTES / MIB))
     return found

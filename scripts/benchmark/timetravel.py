@@ -8,7 +8,7 @@ import json
 import os
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -51,29 +51,32 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
 def bench(given: argparse.Namespace) -> int:
     """Measure, print, write; returns the exit status."""
     deep = cached(given.cache.expanduser().absolute(), given.events, progress)
+    figures = []
     with working_folder(given.directory) as directory:
         facts = machine.describe(directory)
+        progress("")
+        print("\n".join(f"{name}: {fact}" for name, fact in facts.items()))
+        print(
+            f"store: {deep.events:,} events, {deep.files:,} files, one more with {deep.versions:,} versions, "
+            f"a folder through which {deep.names:,} names went\n"
+        )
         began = time.monotonic()
-        figures = measure(deep, directory, quick=given.quick)
-        seconds = time.monotonic() - began
+        for figure in measure(deep, directory, quick=given.quick):
+            progress("")
+            print(figure_line(figure), flush=True)
+            figures.append(figure)
+    seconds = time.monotonic() - began
     facts["load after"] = " ".join(f"{load:.2f}" for load in os.getloadavg())
-    sizes = {name: size for name, size in asdict(deep).items() if name != "store"}
-    progress("")
-    print("\n".join(f"{name}: {fact}" for name, fact in facts.items()))
-    print(
-        f"store: {deep.events:,} events, {deep.files:,} files, one more with {deep.versions:,} versions, "
-        f"a folder through which {deep.names:,} names went\n"
-    )
-    print("\n".join(map(figure_line, figures)))
-    print(f"\n{seconds:.0f} s in all")
+    print(f"\nload after: {facts['load after']}\n{seconds:.0f} s in all")
     if given.json:
-        found = {"machine": facts, "sizes": sizes, "seconds": seconds}
+        sizes = {name: size for name, size in asdict(deep).items() if name != "store"}
         told = [{**asdict(figure), "met": figure.met()} for figure in figures]
-        given.json.write_text(json.dumps({**found, "figures": told}, indent=2) + "\n")
+        found = {"machine": facts, "sizes": sizes, "figures": told, "seconds": seconds}
+        given.json.write_text(json.dumps(found, indent=2) + "\n")
     return 0
 
 
-def measure(deep: DeepStore, directory: Path, *, quick: bool) -> list[Figure]:
+def measure(deep: DeepStore, directory: Path, *, quick: bool) -> Iterator[Figure]:
     """Mount a copy of the store and measure everything, what changes it or fills the kernel's caches last."""
     place = directory / "deep"
     place.mkdir()
@@ -90,15 +93,13 @@ def measure(deep: DeepStore, directory: Path, *, quick: bool) -> list[Figure]:
             unseen=chance.sample(range(deep.files), deep.files),
             progress=progress,
         )
-        return [
-            *deeppast.listings(scene),
-            *deeppast.look_ups(scene),
-            *deeppast.versions(scene),
-            *deepwork.logs(scene),
-            *deepwork.diffs(scene, plain),
-            *deepwork.memory(scene),
-            *deepwork.restores(scene, plain),
-        ]
+        yield from deeppast.listings(scene)
+        yield from deeppast.look_ups(scene)
+        yield from deeppast.versions(scene)
+        yield from deepwork.logs(scene)
+        yield from deepwork.diffs(scene, plain)
+        yield from deepwork.memory(scene)
+        yield from deepwork.restores(scene, plain)
 
 
 def main(words: Sequence[str]) -> int:
