@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmark import compare, histories, latency, past, table
+from benchmark import compare, deepstore, histories, latency, past, table
 from benchmark.figures import Figure
+from benchmark.histories import copied
 from benchmark.measure import Result
 from benchmark.operations import OPERATIONS, Goals, Operation
 from mounting import require_fuse
@@ -192,6 +193,41 @@ def test_a_history_has_its_events_and_every_file_at_each_moment(tmp_path: Path) 
     assert len(said) == 1
 
 
+@pytest.fixture(scope="module")
+def deep_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("deep")
+
+
+def test_a_deep_store_has_the_sizes_it_tells_of(tmp_path: Path, deep_cache: Path) -> None:
+    deep = deepstore.cached(deep_cache, deepstore.EVENTS_MIN, lambda _words: None)
+    opened = open_store(Store.open(copied(deep.store, tmp_path), KNOWN))
+    try:
+        engine = opened.engine
+        # Opening makes an event.
+        assert engine.last_seq == deep.events + 1
+        assert abs(deep.events - deepstore.EVENTS_MIN) < 10
+        middle = (deep.whole_since + deep.events) // 2
+        for seq in (deep.whole_since, middle, deep.events):
+            inos = [engine.at(seq).resolve(deep.path_of(number).encode()) for number in range(deep.files)]
+            assert None not in inos
+            assert len(set(inos)) == deep.files
+        busy, hot = (engine.at(deep.events).resolve(name.encode()) for name in (deepstore.BUSY, deepstore.HOT))
+        versions, names = 0, set()
+        for logged in engine.log.events(1, deep.events):
+            fields = logged.event.fields
+            versions += logged.event.type == "version-closed" and fields.ino == hot
+            if logged.event.type == "unlinked" and fields.parent == busy:
+                names.add(fields.name)
+            if logged.event.type == "renamed" and fields.parent == busy:
+                names.add(fields.name)
+        assert (versions, len(names)) == (deep.versions, deep.names) == (200, 10_000)
+        # Any two moments are of projects that differ.
+        rows = [engine.at(seq).inode(hot) for seq in (deep.whole_since, middle, deep.events) if hot is not None]
+        assert len({row.since for row in rows if row is not None}) == 3
+    finally:
+        opened.close()
+
+
 def is_write(logged: Any) -> bool:
     return bool(logged.event.type == "written")
 
@@ -212,9 +248,11 @@ def environment() -> dict[str, str]:
 
 
 def bench(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        bench_command(folder, *words), env=environment(), capture_output=True, text=True, check=False, timeout=300
-    )
+    return run(bench_command(folder, *words))
+
+
+def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, check=False, timeout=300)
 
 
 def left_in(folder: Path) -> list[str]:
@@ -271,6 +309,29 @@ def test_the_past_and_whole_histories_are_measured(tmp_path: Path) -> None:
         assert all(only in name for name in names)
         assert all(name in done.stdout for name in names)
     assert left_in(tmp_path) == []
+
+
+def test_the_past_of_a_large_store_is_measured(tmp_path: Path, deep_cache: Path) -> None:
+    require_fuse()
+    figures = tmp_path / "figures.json"
+    words = ["history", "--quick", "--directory", str(tmp_path), "--cache", str(deep_cache)]
+    done = run([sys.executable, "-m", "benchmark", *words, "--json", str(figures)])
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(figures.read_bytes())
+    sizes = found["sizes"]
+    assert (sizes["files"], sizes["names"], sizes["versions"]) == (400, 10_000, 200)
+    told = [one["name"] for one in found["figures"]]
+    for what in ("ls of", "look-up", "diff -r", "versions of", "reading a version", "log PATH", "restore", "RssAnon"):
+        assert any(what in name for name in told)
+    assert all(f"  {name}: " in done.stdout for name in told)
+    assert "200 versions" in done.stdout
+    assert left_in(tmp_path) == []
+
+
+def test_too_small_a_store_is_refused() -> None:
+    done = run([sys.executable, "-m", "benchmark", "history", "--events", "19999"])
+    assert done.returncode == 2
+    assert "at least 20,000" in done.stderr
 
 
 def test_an_interrupted_bench_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ GENERATOR = 1
 EVENTS = 1_000_000
 AREAS = 4
 FILES_A_FOLDER = 100
-EVENTS_MIN = 5_000
+EVENTS_MIN = 50 * AREAS * FILES_A_FOLDER
 """Below, an area would not have a whole folder."""
 
 BUSY, HOT = "busy", "hot.dat"

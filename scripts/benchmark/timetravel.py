@@ -19,14 +19,13 @@ from benchmark.histories import copied
 from benchmark.running import CACHE, guarded, progress, working_folder
 from benchmark.table import figure_line
 
-EVENTS_QUICK = 20_000
 RUNS, RUNS_QUICK = 5, 1
 LISTINGS, LISTINGS_QUICK = 50, 10
 
 
 def arguments(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench history", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help=f"a store of {EVENTS_QUICK:,} events, and each but once")
+    parser.add_argument("--quick", action="store_true", help=f"a store of {EVENTS_MIN:,} events, and each but once")
     parser.add_argument("--events", type=int, metavar="N", help=f"so many events, and as much of the rest ({EVENTS:,})")
     parser.add_argument("--json", type=Path, metavar="FILE", help="put all figures into FILE, too")
     parser.add_argument(
@@ -40,7 +39,7 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
         help=f"where the store is kept between benches (default {CACHE})",
     )
     given = parser.parse_args(words)
-    given.events = given.events or (EVENTS_QUICK if given.quick else EVENTS)
+    given.events = given.events or (EVENTS_MIN if given.quick else EVENTS)
     if given.events < EVENTS_MIN:
         parser.error(f"--events: at least {EVENTS_MIN:,}")
     if not given.directory.is_dir():
