@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lighthousefs.errors import Damaged
+from lighthousefs.storage.distrust import why_distrusted
 from lighthousefs.storage.environment import Environment
 from lighthousefs.storage.indexfile import index_is_whole
 
@@ -129,9 +130,14 @@ def test_a_page_that_is_another_is_damage_that_names_the_index_and_the_way_out(
     for page in range(2, data.stat().st_size // PAGE):
         # The kind of the page, which LMDB compares with what it came for.
         overwrite(data, page * PAGE + 10, b"\x04\x00")
-    with pytest.raises(Damaged, match=r"the index is damaged .*: remove it, the next mount makes it again") as damaged:
+    with pytest.raises(
+        Damaged, match=r"the index is damaged .*: unmount, then `lighthousefs repair STORE` makes it again"
+    ) as damaged:
         read(environment)
     assert damaged.value.place == str(tmp_path)
+    assert environment.damage is damaged.value
+    # Which makes the next opening make it again.
+    assert "MDB_" in str(why_distrusted(tmp_path))
     environment.close()
 
 

@@ -17,6 +17,8 @@ _AFTER_DAMAGE = (
     "see to the disk; `lighthousefs verify --deep STORE` tells all that is damaged, `lighthousefs backup` restores it"
 )
 
+_AFTER_INDEX_DAMAGE = "unmount and mount again: the index is made again from the journal, which has everything"
+
 
 def alerts(engine: Engine, *, with_paths: bool) -> list[Row]:
     """A JSON object for each, empty while all is well. `with_paths`: for who may see every path of the project.
@@ -43,6 +45,8 @@ def alerts(engine: Engine, *, with_paths: bool) -> list[Row]:
         found += _disks(engine)
     if engine.damage is not None:
         found.append({"alert": "damage", "message": str(engine.damage), "to_do": _AFTER_DAMAGE})
+    if (damaged := engine.environment.damage) is not None:
+        found.append({"alert": "damage", "message": str(damaged), "to_do": _AFTER_INDEX_DAMAGE})
     return found + [_damage(damage, with_paths) for damage in engine.damages]
 
 

@@ -154,7 +154,7 @@ def _unexpected(error: Exception) -> Problem:
     """For what is no fault of whoever asked. The place is in the message of whoever reports it."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     why = f"this should not happen: {error!r} in {Path(last.filename).name}, line {last.lineno}"
-    return Problem("internal", why, "if the store's folder index is damaged: unmount, remove it, mount again", 1)
+    return Problem("internal", why, "if the store's index is damaged: unmount it, then `lighthousefs repair STORE`", 1)
 
 
 def _usage(error: click.ClickException, arguments: list[str]) -> Problem:

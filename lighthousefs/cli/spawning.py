@@ -17,13 +17,17 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import lighthousefs
+from lighthousefs import mountinfo
 from lighthousefs.control.problems import Answered, Problem
 from lighthousefs.errors import Unusable
 from lighthousefs.layout import Layout
 from lighthousefs.limits import LOG_BYTES_KEPT_MAX
 from lighthousefs.runtime import log_path
+from lighthousefs.shell import quoted
+from lighthousefs.storage.distrust import FATAL, why_distrusted
 from lighthousefs.storage.store import Store
 
+ENDING_SECONDS = 10.0
 LOG_LINES_SHOWN = 3
 LOG_BYTES_READ = 16 << 10
 
@@ -38,14 +42,47 @@ def start_daemon(
     config: Path | None,
     layout: Layout,
 ) -> dict[str, Any]:
-    """What the daemon says of itself once it serves; however long recovery takes. Raises Unusable if it does not."""
+    """What the daemon says of itself once it serves; however long recovery takes. Raises Unusable if it does not.
+
+    One that damage in the index kills leaves a note of it, so that the next one makes the index again.
+    """
     log = log_path(store.contents.store_id, store.path)
-    said, daemon_says = os.pipe()
     arguments = [sys.executable, "-m", "lighthousefs.daemon", "--store", str(store.path)]
-    arguments += ["--mount-point", str(mount_point), "--ready-fd", str(daemon_says)]
+    arguments += ["--mount-point", str(mount_point)]
     arguments += ["--read-only"] * read_only + ["--allow-other"] * allow_other + ["--acl"] * acl
     arguments += [] if config is None else ["--config", str(config)]
     arguments += ["--layout", layout]
+    try:
+        return _start(arguments, log)
+    except _Killed as killed:
+        if mountinfo.is_dead(mount_point):
+            mountinfo.clean_dead(mount_point)
+        if why_distrusted(store.index) is None:
+            raise _index_kills(store, killed.by, log) from None
+    try:
+        return _start(arguments, log)
+    except _Killed as killed:
+        if mountinfo.is_dead(mount_point):
+            mountinfo.clean_dead(mount_point)
+        raise _index_kills(store, killed.by, log) from None
+
+
+class _Killed(Exception):
+    """The daemon was, by a signal that damage in the index brings about, before it said anything."""
+
+    def __init__(self, by: int) -> None:
+        super().__init__(by)
+        self.by = by
+
+
+def _index_kills(store: Store, by: int, log: Path) -> Unusable:
+    why = f"the daemon was killed by {signal.Signals(by).name} as it began: the index of {store.path} may be damaged"
+    return Unusable(why, f"lighthousefs repair {quoted(store.path)} makes it again from the journal; its log: {log}")
+
+
+def _start(arguments: list[str], log: Path) -> dict[str, Any]:
+    """As `start_daemon`. Raises _Killed, too."""
+    said, daemon_says = os.pipe()
     with open(said, "rb") as answer:
         try:
             with _opened(log) as messages:
@@ -53,7 +90,7 @@ def start_daemon(
                     messages.truncate(0)
                 written = messages.seek(0, os.SEEK_END)
                 daemon = subprocess.Popen(
-                    arguments,
+                    [*arguments, "--ready-fd", str(daemon_says)],
                     cwd="/",
                     env=_environment(),
                     stdin=subprocess.DEVNULL,
@@ -71,6 +108,10 @@ def start_daemon(
         except KeyboardInterrupt:
             daemon.send_signal(signal.SIGTERM)
             raise
+    if not line:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            if -daemon.wait(ENDING_SECONDS) in FATAL:
+                raise _Killed(-daemon.returncode)
     # The daemon outlives this process, which is none of a zombie's business.
     daemon.returncode = 0
     return _heard(line, log, written)

@@ -51,7 +51,7 @@ _KINDS: tuple[tuple[type[LighthouseError], str, str], ...] = (
     (
         IndexDamaged,
         "damaged",
-        "unmount, and remove the folder index in the store: the next mount makes it again from the journal",
+        "unmount it, then `lighthousefs repair STORE` makes the index again from the journal",
     ),
     (Damaged, "damaged", "what is whole can be read: mount it with --read-only"),
     (DiskFull, "disk-full", "make room on the store's disk"),

@@ -12,6 +12,7 @@ import shutil
 import socket
 import struct
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +32,7 @@ from lighthousefs.domain.events import (
     StoreCreated,
     WriterJoined,
 )
+from lighthousefs.engine.aside import kept_aside, make_folder_of, place_aside
 from lighthousefs.engine.engine import Engine
 from lighthousefs.engine.identity import SYSTEM_AGENT, author_of
 from lighthousefs.engine.rebuild import rebuild_index
@@ -42,6 +44,7 @@ from lighthousefs.ids import ROOT_INO
 from lighthousefs.log.clock import LogClock
 from lighthousefs.log.eventlog import EventIndex, committed
 from lighthousefs.log.stored import StoredContents
+from lighthousefs.storage.distrust import Watch, why_distrusted
 from lighthousefs.storage.environment import LMDB_ENGINE, Environment
 from lighthousefs.storage.indexfile import index_is_whole
 from lighthousefs.storage.journal import Journal
@@ -54,6 +57,9 @@ from lighthousefs.tables.state import TYPE_CODES, TableState
 
 _log = logging.getLogger(__name__)
 _PLAIN = 0
+_ABOVE_ALL = b"\xff" * 16
+_KEPT_MAX = 3
+"""Damaged indexes that openings keep: what kills a daemon again and again would fill the disk."""
 _REPAIRED_KEY = b"repaired"
 _NOT_WHAT_WAS_WRITTEN = (
     IndexDamaged,
@@ -85,6 +91,7 @@ class OpenStore:
     lock: Lock
     scratch: Path | None = None
     note: str | None = None
+    watch: Watch | None = None
 
     def close(self) -> None:
         """Make everything durable (unless read-only), close all files, give the lock back."""
@@ -96,6 +103,8 @@ class OpenStore:
             self.engine.environment.close()
             self.engine.journal.close()
             self.engine.space.leave()
+            if self.watch is not None:
+                self.watch.end()
             self.lock.release()
             if self.scratch is not None:
                 shutil.rmtree(self.scratch, ignore_errors=True)
@@ -133,6 +142,7 @@ def open_store(
     damage: Damaged | None = None
     is_copy = store.was_copied()
     space = Space([] if read_only else [store.path, store.index])
+    made_again: str | None = None
     try:
         index, usable = _find_index(store)
         if is_copy and lock.words_left:
@@ -145,7 +155,7 @@ def open_store(
             scratch = Path(tempfile.mkdtemp(prefix="lighthousefs-"))
             index, damage = _scratch_index(store, index if usable else None, scratch, vouched)
         elif not usable:
-            space.try_twice(lambda: _make_again(store, vouched))
+            made_again = space.try_twice(lambda: _make_again(store, vouched))
         if not read_only and is_copy:
             # Two writers with one id would give the same number to different events.
             store.replace(writer_id=os.urandom(16), folder_inode=store.path.stat().st_ino)
@@ -153,7 +163,7 @@ def open_store(
             space.try_twice(lambda: store.declare(KNOWN))
         recover = partial(_recover, store, read_only=read_only, clock=clock, space=space)
         try:
-            engine, note = space.try_twice(lambda: recover(index, damage=damage))
+            engine, note, watch = space.try_twice(lambda: recover(index, damage=damage))
         except _NOT_WHAT_WAS_WRITTEN as error:
             if not usable:
                 raise
@@ -163,11 +173,11 @@ def open_store(
             else:
                 scratch = scratch or Path(tempfile.mkdtemp(prefix="lighthousefs-"))
                 index, damage = _scratch_index(store, None, scratch, vouched)
-            engine, note = recover(index, damage=damage)
+            engine, note, watch = recover(index, damage=damage)
         if engine.last_seq == 0 and not read_only:
             _begin(engine, store, owner)
         lock.keeps_words = lock.keeps_words and read_only
-        return OpenStore(store, engine, lock, scratch, note)
+        return OpenStore(store, engine, lock, scratch, "; ".join(filter(None, (made_again, note))) or None, watch)
     except BaseException as error:
         space.leave()
         lock.release()
@@ -179,10 +189,31 @@ def open_store(
         raise
 
 
-def _make_again(store: Store, known_synced: int | None) -> None:
-    """The index, from the journal; `known_synced` as for `Scan`."""
-    rebuild_index(store.journal, store.contents.store_id, store.index, TABLE_NAMES, known_synced=known_synced)
+def _make_again(store: Store, known_synced: int | None) -> str | None:
+    """The index, from the journal; `known_synced` as for `Scan`. If its last reader noted damage in it, it is kept and the
+    log will tell: then what was done."""
+    why = why_distrusted(store.index)
+    aside = place_aside(store.path) if why and kept_aside(store.path) < _KEPT_MAX else None
+    if aside is not None:
+        make_folder_of(aside)
+    make = partial(rebuild_index, store.journal, store.contents.store_id, store.index, TABLE_NAMES, aside=aside)
+    try:
+        make(known_synced=known_synced)
+    except Damaged as error:
+        if why is None or not index_is_whole(store.index):
+            raise
+        # As long as it can be read it says more than such a journal.
+        _log.warning("%s may be damaged (%s) and cannot be made again: %s", store.index, why, error)
+        return None
     store.replace(index_layout=INDEX_LAYOUT, lmdb_engine=LMDB_ENGINE)
+    if why is None:
+        return None
+    kept_in = "" if aside is None else os.fspath(aside.relative_to(store.path))
+    note_repair(store.index, Repaired(time.time_ns(), 1, kept_in, 0, ""))
+    kept = f"; the old one is kept in {kept_in}" if kept_in else ""
+    note = f"the index was damaged ({why}): it was made again from the journal{kept}"
+    _log.warning("%s", note)
+    return note
 
 
 def _is_writable(path: Path) -> bool:
@@ -199,6 +230,8 @@ def _find_index(store: Store) -> tuple[Path, bool]:
     if (store.contents.index_layout, store.contents.lmdb_engine) != (INDEX_LAYOUT, LMDB_ENGINE):
         return index, False
     whole = index_is_whole(index)
+    if whole and why_distrusted(index) is not None:
+        return index, False
     if not whole and (index / "data.mdb").exists():
         _log.warning("%s is cut short or damaged: it is made again from the journal", index)
     return index, whole
@@ -225,14 +258,20 @@ def _recover(
     clock: Callable[[int], LogClock],
     damage: Damaged | None,
     space: Space,
-) -> tuple[Engine, str | None]:
-    """As `_recover_behind`, with the index open; closed again if that fails."""
-    environment = Environment(index, TABLE_NAMES)
+) -> tuple[Engine, str | None, Watch]:
+    """As `_recover_behind`, with the index open and watched; closed again if that fails."""
+    watch = Watch(index)
     try:
-        return _recover_behind(store, environment, read_only=read_only, clock=clock, damage=damage, space=space)
+        environment = Environment(index, TABLE_NAMES)
+        try:
+            found = _recover_behind(store, environment, read_only=read_only, clock=clock, damage=damage, space=space)
+        except BaseException:
+            environment.close()
+            raise
     except BaseException:
-        environment.close()
+        watch.end()
         raise
+    return (*found, watch)
 
 
 def _recover_behind(
@@ -249,6 +288,7 @@ def _recover_behind(
     `damage` is what a rebuild of the index came upon, which a scan behind that index cannot tell from a torn tail.
     """
     store_id = store.contents.store_id
+    _touch(environment)
     mark = committed(environment)
     start, number, synced = (mark.position, mark.number, mark.synced) if mark else (0, 0, 0)
     scan = Scan(store.journal, store_id, start=start, number=number, known_synced=synced)
@@ -298,6 +338,13 @@ def _recover_behind(
         except DiskFull as error:
             _log.warning("what was open when the daemon was killed is closed by the next start: %s", error)
     return engine, note
+
+
+def _touch(environment: Environment) -> None:
+    """Read both ends of each table: damage on the way to all of it shows now, when the index can be made again."""
+    for table in Table:
+        environment.ceiling(table, b"")
+        environment.floor(table, _ABOVE_ALL)
 
 
 def _cut(store: Store, torn: TornTail, space: Space) -> str:

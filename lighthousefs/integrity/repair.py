@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from lighthousefs.domain.events import Repaired
+from lighthousefs.engine.aside import make_folder_of, place_aside
 from lighthousefs.engine.opening import KNOWN, TABLE_NAMES, note_repair
 from lighthousefs.engine.rebuild import rebuild_index
-from lighthousefs.errors import Damaged, StorageError
+from lighthousefs.errors import Damaged
 from lighthousefs.integrity.apart import Finding, Seen, run_apart
 from lighthousefs.integrity.asked import require_own
 from lighthousefs.integrity.verify import (
@@ -30,9 +31,9 @@ from lighthousefs.integrity.verify import (
     scratch_folder,
 )
 from lighthousefs.log.eventlog import committed
+from lighthousefs.storage.distrust import why_distrusted
 from lighthousefs.storage.environment import LMDB_ENGINE, Environment
 from lighthousefs.storage.scan import Scan, TornTail, cut
-from lighthousefs.storage.segment import sync_folder
 from lighthousefs.storage.store import Store
 from lighthousefs.storage.survey import Survey
 from lighthousefs.tables.schema import INDEX_LAYOUT
@@ -84,6 +85,10 @@ class _Repair:
 
     def _steps(self) -> Iterator[Step]:
         found = list(look_at(self._place, deep=True, seen=Seen(), began=self._began))
+        why = why_distrusted(self._store.index)
+        if why is not None and not found:
+            # What killed a reader need not kill the next one.
+            found = [Finding("index", f"index: who had it last found it damaged: {why}")]
         journal = [finding for finding in found if finding.part == "journal"]
         index = [finding for finding in found if finding.part not in _OF_JOURNAL]
         contents = [finding for finding in found if finding.part == "payloads"]
@@ -110,7 +115,7 @@ class _Repair:
         for _record in survey.records():
             pass
         known_synced = survey.end.known_synced
-        aside = self._aside() if (self._store.index / "data.mdb").exists() else None
+        aside = place_aside(self._store.path) if (self._store.index / "data.mdb").exists() else None
         kept = "" if aside is None else f"; the old one is kept in {aside.relative_to(self._store.path)}"
         if self._dry_run:
             scan = Scan(self._store.journal, self._store_id, known_synced=None, verify_from=known_synced)
@@ -121,7 +126,7 @@ class _Repair:
         else:
             self._store.declare(KNOWN)
             if aside is not None:
-                _make_folder(aside.parent)
+                make_folder_of(aside)
             rebuild_index(
                 self._store.journal,
                 self._store_id,
@@ -136,16 +141,6 @@ class _Repair:
         what = "the index would be made again" if self._dry_run else "the index was made again"
         facts = {"mended": "index", "faults": len(faults), "kept_in": None if aside is None else str(aside)}
         return Step("mend", f"{what} from the journal{kept} ({why})", facts)
-
-    def _aside(self) -> Path:
-        """A place for the old index that nothing has yet."""
-        stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-        place = self._store.path / "damaged" / f"index-{stamp}"
-        number = 1
-        while os.path.lexists(place):
-            number += 1
-            place = place.with_name(f"index-{stamp}-{number}")
-        return place
 
     def _look_at_contents(self, known: list[Finding]) -> list[Finding]:
         """What the new index says of contents; in a dry run what the old one does, as far as it is right."""
@@ -199,11 +194,3 @@ def _told(store: Store, facts: dict[str, Any]) -> dict[str, Any]:
         kept_in = "" if facts["kept_in"] is None else os.fspath(Path(facts["kept_in"]).relative_to(store.path))
         return {"faults": facts["faults"], "kept_in": kept_in}
     return {"torn": facts["bytes"], "place": facts["place"]}
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(mode=0o700, exist_ok=True)
-        sync_folder(folder.parent)
-    except OSError as error:
-        raise StorageError(f"{folder} cannot be made: {error.strerror}") from error

@@ -20,6 +20,7 @@ import lmdb
 
 from lighthousefs.errors import DiskFull, IndexDamaged, StorageError
 from lighthousefs.limits import INDEX_BYTES_LEAST, INDEX_BYTES_MAX, INDEX_READERS_MAX
+from lighthousefs.storage.distrust import distrust
 from lighthousefs.storage.indexfile import DATA
 from lighthousefs.storage.reserve import disk_of
 from lighthousefs.storage.segment import sync_folder
@@ -46,11 +47,13 @@ class Environment:
     """Ordered tables of bytes in LMDB, read and changed through one open write transaction.
 
     A table is named by its position in `tables`. Every call may raise StorageError, DiskFull if the disk is full, Damaged
-    if the index is: then nothing since the last `commit` may be relied on, and `abort` must follow.
+    if the index is: then nothing since the last `commit` may be relied on, and `abort` must follow. `damage` is the first that
+    was met.
     """
 
     def __init__(self, folder: Path, tables: Sequence[str], *, writable: bool = True) -> None:
         self.folder = folder
+        self.damage: IndexDamaged | None = None
         self._writable = writable
         self._env = _open(folder, len(tables), writable)
         self._thread = threading.get_ident()
@@ -255,6 +258,11 @@ class Environment:
         if self._first_failure is None:
             unsaid = isinstance(error, lmdb.BadTxnError)
             self._first_failure = _damaged(error, self.folder) if unsaid else _storage_error(error, self.folder)
+        if isinstance(self._first_failure, IndexDamaged) and self.damage is None:
+            self.damage = self._first_failure
+            if self._writable:
+                # Another page, or the same one later, may kill instead.
+                distrust(self.folder, str(error))
         return self._first_failure
 
     def _check_thread(self) -> None:
@@ -313,7 +321,7 @@ def _storage_error(error: lmdb.Error, folder: Path) -> StorageError:
 
 
 def _damaged(error: lmdb.Error, folder: Path) -> IndexDamaged:
-    way_out = "remove it, the next mount makes it again from the journal"
+    way_out = "unmount, then `lighthousefs repair STORE` makes it again from the journal"
     return IndexDamaged(str(folder), f"the index is damaged ({error}): {way_out}")
 
 
