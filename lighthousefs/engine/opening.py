@@ -258,9 +258,9 @@ def _recover(
     clock: Callable[[int], LogClock],
     damage: Damaged | None,
     space: Space,
-) -> tuple[Engine, str | None, Watch]:
-    """As `_recover_behind`, with the index open and watched; closed again if that fails."""
-    watch = Watch(index)
+) -> tuple[Engine, str | None, Watch | None]:
+    """As `_recover_behind`, with the index open, and watched if it may be changed; closed again if that fails."""
+    watch = None if read_only else Watch(index)
     try:
         environment = Environment(index, TABLE_NAMES)
         try:
@@ -269,7 +269,8 @@ def _recover(
             environment.close()
             raise
     except BaseException:
-        watch.end()
+        if watch is not None:
+            watch.end()
         raise
     return (*found, watch)
 
