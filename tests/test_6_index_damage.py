@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import signal
 import struct
 import subprocess
@@ -121,3 +122,27 @@ def test_a_daemon_that_is_killed_once_more_is_told_with_the_way_out(
     assert "the daemon was killed by SIGSEGV as it began" in told.stderr
     assert f"lighthousefs repair {mounted.store}" in told.stderr
     assert subprocess.run(["mountpoint", "-q", mounted.mount_point], check=False).returncode
+
+
+def test_damage_that_a_read_meets_is_told_and_the_next_mount_makes_the_index_again(tmp_path: Path) -> None:
+    with unmounted(tmp_path) as mounted:
+        path = mounted.store / "index" / "data.mdb"
+        with path.open("r+b") as file:
+            for page in range(2 * PAGE_BYTES, path.stat().st_size, PAGE_BYTES):
+                # The kind of the page, which LMDB compares with what it came for.
+                file.seek(page + 10)
+                file.write(b"\x04\0")
+        refused_with(errno.EIO, (mounted.current / "file-7").read_bytes)
+        (alert,) = json.loads((mounted.mount_point / "status" / "alerts.json").read_text())
+        assert alert["alert"] == "damage"
+        assert "the index is damaged" in alert["message"]
+        assert alert["to_do"].startswith("unmount and mount again")
+        told = run("status", mounted.mount_point)
+        assert "the index is damaged" in told.stdout + told.stderr
+    told = run("mount", mounted.store, mounted.mount_point)
+    try:
+        assert told.returncode == 0, told
+        assert "it was made again from the journal" in told.stderr
+        assert_whole(mounted)
+    finally:
+        done("unmount", mounted.mount_point)

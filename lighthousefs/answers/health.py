@@ -104,8 +104,9 @@ def health(engine: Engine, served_by: ServedBy) -> Row:
 
 def _damage(engine: Engine) -> str | None:
     """In words that name no file of the project: everybody may read them."""
-    if engine.damage is not None:
-        return str(engine.damage)
+    damage = engine.damage or engine.environment.damage
+    if damage is not None:
+        return str(damage)
     if not len(engine.damages):
         return None
     newest = engine.damages.newest
