@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import signal
 import struct
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 from commandline import done, rows, run
 from damage import PAGE_BYTES, flip
 from difference import refused_with
+from full_disk import fill, small_disk
 from mounting import Mounted
 
 from lighthousefs.storage.distrust import distrust, why_distrusted
@@ -146,3 +148,23 @@ def test_damage_that_a_read_meets_is_told_and_the_next_mount_makes_the_index_aga
         assert_whole(mounted)
     finally:
         done("unmount", mounted.mount_point)
+
+
+def test_on_a_full_disk_nothing_is_killed_by_a_file_that_finds_no_room(tmp_path: Path) -> None:
+    """An index that is made finds no room for the file that LMDB maps for its readers."""
+    with small_disk(tmp_path / "disk", "24m") as disk, Mounted(disk) as mounted:
+        with pytest.raises(OSError, match="No space"):  # noqa: PT012
+            for number in range(400):
+                (mounted.current / f"file-{number}").write_bytes(os.urandom(1 << 16))
+        assert mounted.daemon is not None
+        mounted.daemon.send_signal(signal.SIGSEGV)
+        mounted.daemon.wait()
+        mounted.daemon = None
+        mounted.detach()
+        fill(disk)
+        ended = run("repair", mounted.store)
+        assert ended.returncode == 1, ended
+        assert "No space left on device" in ended.stderr, ended
+        mounted.mount()
+        assert len((mounted.current / "file-1").read_bytes()) == 1 << 16
+        (mounted.current / "file-1").unlink()

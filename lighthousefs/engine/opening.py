@@ -155,7 +155,7 @@ def open_store(
             scratch = Path(tempfile.mkdtemp(prefix="lighthousefs-"))
             index, damage = _scratch_index(store, index if usable else None, scratch, vouched)
         elif not usable:
-            made_again = space.try_twice(lambda: _make_again(store, vouched))
+            made_again = _make_again_or_keep(store, vouched, space)
         if not read_only and is_copy:
             # Two writers with one id would give the same number to different events.
             store.replace(writer_id=os.urandom(16), folder_inode=store.path.stat().st_ino)
@@ -189,6 +189,19 @@ def open_store(
         raise
 
 
+def _make_again_or_keep(store: Store, known_synced: int | None, space: Space) -> str | None:
+    """As `_make_again`; an index of which a note alone speaks ill is used as it is if the journal or the disk does not let
+    another be made: while it can be read it says more."""
+    try:
+        return space.try_twice(lambda: _make_again(store, known_synced))
+    except (Damaged, DiskFull) as error:
+        why = why_distrusted(store.index)
+        if why is None or not index_is_whole(store.index) or not is_of_this_version(store):
+            raise
+        _log.warning("%s may be damaged (%s) and cannot be made again: %s", store.index, why, error)
+        return None
+
+
 def _make_again(store: Store, known_synced: int | None) -> str | None:
     """The index, from the journal; `known_synced` as for `Scan`. If its last reader noted damage in it, it is kept and the
     log will tell: then what was done."""
@@ -196,15 +209,8 @@ def _make_again(store: Store, known_synced: int | None) -> str | None:
     aside = place_aside(store.path) if why and kept_aside(store.path) < _KEPT_MAX else None
     if aside is not None:
         make_folder_of(aside)
-    make = partial(rebuild_index, store.journal, store.contents.store_id, store.index, TABLE_NAMES, aside=aside)
-    try:
-        make(known_synced=known_synced)
-    except Damaged as error:
-        if why is None or not index_is_whole(store.index):
-            raise
-        # As long as it can be read it says more than such a journal.
-        _log.warning("%s may be damaged (%s) and cannot be made again: %s", store.index, why, error)
-        return None
+    store_id = store.contents.store_id
+    rebuild_index(store.journal, store_id, store.index, TABLE_NAMES, known_synced=known_synced, aside=aside)
     store.replace(index_layout=INDEX_LAYOUT, lmdb_engine=LMDB_ENGINE)
     if why is None:
         return None
@@ -224,10 +230,15 @@ def _is_writable(path: Path) -> bool:
         return False
 
 
+def is_of_this_version(store: Store) -> bool:
+    """Whether the index is one that this version keeps; of any other it knows only that it can be made again."""
+    return (store.contents.index_layout, store.contents.lmdb_engine) == (INDEX_LAYOUT, LMDB_ENGINE)
+
+
 def _find_index(store: Store) -> tuple[Path, bool]:
     """The index, and whether it is there, whole, in the layout of this version."""
     index = store.index
-    if (store.contents.index_layout, store.contents.lmdb_engine) != (INDEX_LAYOUT, LMDB_ENGINE):
+    if not is_of_this_version(store):
         return index, False
     whole = index_is_whole(index)
     if whole and why_distrusted(index) is not None:

@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 from lighthousefs.domain.events import Repaired
 from lighthousefs.engine.aside import make_folder_of, place_aside
-from lighthousefs.engine.opening import KNOWN, TABLE_NAMES, note_repair
+from lighthousefs.engine.opening import KNOWN, TABLE_NAMES, is_of_this_version, note_repair
 from lighthousefs.engine.rebuild import rebuild_index
 from lighthousefs.errors import Damaged
 from lighthousefs.integrity.apart import Finding, Seen, run_apart
@@ -24,7 +24,6 @@ from lighthousefs.integrity.asked import require_own
 from lighthousefs.integrity.verify import (
     Place,
     copied_bytes,
-    is_of_this_version,
     journal_part,
     look_at,
     payloads_part,

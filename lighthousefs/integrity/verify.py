@@ -18,7 +18,7 @@ from pathlib import Path
 from lighthousefs.checker.chain import check_chain
 from lighthousefs.checker.tables import CHECKS
 from lighthousefs.checker.tally import Tally
-from lighthousefs.engine.opening import TABLE_NAMES
+from lighthousefs.engine.opening import TABLE_NAMES, is_of_this_version
 from lighthousefs.errors import Unusable
 from lighthousefs.integrity.apart import Finding, Part, Seen, run_apart
 from lighthousefs.integrity.journalled import check_journal, check_journal_alone
@@ -26,7 +26,7 @@ from lighthousefs.integrity.losses import lost_contents
 from lighthousefs.integrity.replayed import check_replay
 from lighthousefs.log.merkle import Head
 from lighthousefs.log.payloads import DERIVED_LANE
-from lighthousefs.storage.environment import LMDB_ENGINE, Environment
+from lighthousefs.storage.environment import Environment
 from lighthousefs.storage.indexfile import index_is_whole
 from lighthousefs.storage.segment import SegmentReader
 from lighthousefs.storage.snapshot import copy_bytes, copy_index, structure_faults
@@ -112,11 +112,6 @@ def journal_part(store: Store, *, deep: bool) -> Part:
     """The look at a journal without an index."""
     journal, store_id = store.journal, store.contents.store_id
     return Part("journal", 0, lambda tally: check_journal_alone(journal, store_id, tally, deep=deep))
-
-
-def is_of_this_version(store: Store) -> bool:
-    """Whether the index is one that this version keeps; of any other it knows only that it can be made again."""
-    return (store.contents.index_layout, store.contents.lmdb_engine) == (INDEX_LAYOUT, LMDB_ENGINE)
 
 
 def _count_rows(place: Place, rows: dict[str, int]) -> Iterator[Finding]:

@@ -29,6 +29,8 @@ LMDB_ENGINE = "0.9"
 """py-lmdb bundles two engines whose files differ; `store.json` names the one that wrote the index."""
 _LIB_VERSION = 0
 
+_LOCK_BYTES_AT_ONCE = 2048
+"""Fewer than LMDB makes it long for `INDEX_READERS_MAX`: of a longer file it would take more readers."""
 FULL_BELOW_BYTES = 1 << 20
 MAP_ROOM_BYTES = 16 << 20
 """What one commit takes at most, and the changes until it; a map that is full in the middle of a change spoils them all."""
@@ -274,12 +276,24 @@ def _open(folder: Path, tables: int, writable: bool) -> lmdb.Environment:
     try:
         if writable:
             folder.mkdir(mode=0o700, exist_ok=True)
+            _make_room_for_lock(folder / "lock.mdb")
         # py-lmdb takes no path that is not UTF-8; LMDB keeps no path once its files are open.
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
-        raise StorageError(f"{folder}: {error.strerror}") from error
+        kind = DiskFull if error.errno in (errno.ENOSPC, errno.EDQUOT) else StorageError
+        raise kind(f"{folder}: {error.strerror}") from error
     try:
         return _open_in(f"/proc/self/fd/{descriptor}", folder, tables, writable)
+    finally:
+        os.close(descriptor)
+
+
+def _make_room_for_lock(path: Path) -> None:
+    """LMDB writes this file through a map, which on a full disk is the end of the process (SIGBUS). Raises OSError."""
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        if os.fstat(descriptor).st_blocks == 0:
+            os.posix_fallocate(descriptor, 0, _LOCK_BYTES_AT_ONCE)
     finally:
         os.close(descriptor)
 
