@@ -350,7 +350,12 @@ def test_a_tag_is_a_moment_wherever_one_is_asked_for(mounted: Mounted, tmp_path:
     (mounted.current / "f").write_text("three\n")
     done_here("export", mounted.mount_point, tmp_path / "plain", "--at", "tag:v1")
     assert (tmp_path / "plain/f").read_text() == "two\n"
-    for target in (mounted.views / "tags/v1/f", mounted.history / "tag:v1/f", mounted.views / "versions/f"):
+    for target in (
+        mounted.views / "tags/v1/f",
+        mounted.history / "tag:v1/f",
+        mounted.views / "versions/f",
+        *(mounted.views / "versions/f").iterdir(),
+    ):
         assert rows_here("log", target)[0]["path"] == "f"
     done_here("backup", "create", mounted.mount_point, tmp_path / "backup")
     done_here("backup", "restore", tmp_path / "backup", tmp_path / "again", "--at", "tag:v1")

@@ -64,8 +64,15 @@ def _inside(mount: mountinfo.Mount, layout: Layout, parts: Sequence[str]) -> Tar
     if views[:1] == ("tags",) and len(views) > 1 and _is_moment(f"tag:{views[1]}"):
         return Target(store, mount, _joined(views[2:]), moment=f"tag:{views[1]}")
     if views[:1] == ("versions",):
-        return Target(store, mount, _joined(views[1:]))
+        return Target(store, mount, _joined(views[1:-1] if _is_version(views) else views[1:]))
     return Target(store, mount, outside="/".join(parts) or None)
+
+
+def _is_version(parts: Sequence[str]) -> bool:
+    """Whether the path ends with a version, which stands for the file that it is one of."""
+    from lighthousefs.views.versions import seq_of
+
+    return len(parts) > 2 and seq_of(os.fsencode(parts[-1]), os.fsencode(parts[-2])) is not None
 
 
 def _joined(parts: Sequence[str]) -> bytes | None:
