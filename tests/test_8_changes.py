@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -116,6 +117,24 @@ def test_the_line_brings_it_back(mounted: Mounted) -> None:
     assert as_git_sees(root).keys() == before.keys()
 
 
+def test_the_line_of_an_unmounted_store_restores_it(mounted: Mounted, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = mounted.current
+    (root / "dir").mkdir()
+    odd = b"-n \n\xff"
+    for path in (b"dir/a", odd):
+        (root / os.fsdecode(path)).write_bytes(path)
+    (root / "dir/a").unlink()
+    (root / "dir").rmdir()
+    (root / os.fsdecode(odd)).unlink()
+    mounted.unmount()
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    told = rows_here("deleted", mounted.store)
+    assert len(told) == 2
+    for row in reversed(told):
+        subprocess.run(["bash", "-c", row["bring_back"]], check=True, timeout=60, cwd="/", stdout=subprocess.DEVNULL)
+    assert rows_here("deleted", mounted.store) == []
+
+
 def test_all_that_is_gone_is_told_once(mounted: Mounted) -> None:
     """Every name that was ever seen after a step is there now, was renamed away with its node, or is told."""
     maker = HistoryMaker(mounted.current, seed=5)
@@ -143,3 +162,19 @@ def test_what_cannot_be_answered_is_said_in_words(refuses: Refuses, store: Path)
     refuses("changes", store, "--since", "nonsense", status=2, words="names no moment")
     refuses("changes", store, "--since", "@999", status=1, words="the newest is 5")
     refuses("deleted", store, "--since", "@999", status=1, words="the newest is 5")
+
+
+def test_a_range_without_an_end_is_said_to_be_one(mounted: Mounted, refuses: Refuses) -> None:
+    for given in ("1..", "..1"):
+        refuses("undo", mounted.mount_point, given, status=2, words=f"{given} has only one end")
+
+
+@both_layouts
+def test_a_name_in_the_form_of_a_version_is_not_taken_for_one(mounted: Mounted) -> None:
+    (mounted.current / "docs").mkdir()
+    for name in ("2024-notes", "other"):
+        (mounted.current / "docs" / name).write_text(name)
+    folder = mounted.views / "versions/docs/2024-notes"
+    (version,) = folder.iterdir()
+    for target in (folder, version):
+        assert {row["path"] for row in rows_here("log", target)} == {"docs/2024-notes"}

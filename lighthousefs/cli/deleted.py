@@ -39,26 +39,24 @@ def deleted(target: Path, since: str | None, everything: bool, as_json: bool) ->
     A folder that was removed with all in it is one line. Each name is told once, for its last removal.
     """
     found = find(target)
-    is_told = False
     for row in ask(found, "deleted", since=since, path=with_path(found, None), all=everything):
         line = _bring_back(found, row)
         if as_json:
             output.json_line(row | {"bring_back": line})
             continue
-        if found.mount is None and not is_told:
-            output.note(f"the lines are for a mount: lighthousefs mount {quoted(found.store)} MOUNTPOINT")
-            is_told = True
         detail = [f"({counted(row['files'], 'name')} in it)"] if row["folder"] else []
         output.log_line(dimmed(row), "removed".ljust(9), row["path"] + ("/" if row["folder"] else ""), *detail)
         output.line("", line)
 
 
 def _bring_back(found: Target, row: Row) -> str:
-    """Copies it from the last moment at which it was there."""
+    """Takes it from the last moment at which it was there: a copy within the mount, a restore where there is none."""
     path = os.fsdecode(base64.b64decode(row["path_b64"]) if "path_b64" in row else row["path"].encode())
-    root = Path("MOUNTPOINT") if found.mount is None else found.mount.mount_point
-    in_root = found.mount is not None and found.mount.layout is Layout.PROJECT
-    current, views = (root, root / VIEWS_NAME) if in_root else (root / "current", root)
+    if found.mount is None:
+        # The -- is for names that begin with a dash.
+        return f"lighthousefs restore --at @{row['before']} -- {quoted(found.store)} {quoted(path)}"
+    root = found.mount.mount_point
+    current, views = (root, root / VIEWS_NAME) if found.mount.layout is Layout.PROJECT else (root / "current", root)
     to = current / path
     # Without -T a folder would come to lie in one that was made again meanwhile.
     copy = f"cp {'-aT' if row['folder'] else '-a'} {quoted(views / 'history' / ('@' + str(row['before'])) / path)} {quoted(to)}"

@@ -1,4 +1,7 @@
-"""What TARGET is: a mount, a store, a path inside a mount. Told without asking a mount, which may be dead or stuck."""
+"""What TARGET is: a mount, a store, a path inside a mount.
+
+Told without asking a mount, which may be dead or stuck; but for what may be a version.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +40,7 @@ def find(target: Path) -> Target:
     if mount is not None and mount.layout is not None:
         # `root` is not "/" where a folder of a mount is bound to another place.
         inside = (mount.root / plain.relative_to(mount.mount_point)).parts[1:]
-        return _inside(mount, mount.layout, inside)
+        return _inside(mount, mount.layout, inside, plain)
     try:
         is_store = (plain / "store.json").is_file()
     except PermissionError as error:
@@ -49,8 +52,8 @@ def find(target: Path) -> Target:
     return Target(plain)
 
 
-def _inside(mount: mountinfo.Mount, layout: Layout, parts: Sequence[str]) -> Target:
-    """What the path made of `parts`, from the root of the mount, is."""
+def _inside(mount: mountinfo.Mount, layout: Layout, parts: Sequence[str], plain: Path) -> Target:
+    """What the path made of `parts`, from the root of the mount, is; `plain` is where it is."""
     store = Path(mount.source)
     views = parts
     if layout is Layout.PROJECT:
@@ -64,15 +67,18 @@ def _inside(mount: mountinfo.Mount, layout: Layout, parts: Sequence[str]) -> Tar
     if views[:1] == ("tags",) and len(views) > 1 and _is_moment(f"tag:{views[1]}"):
         return Target(store, mount, _joined(views[2:]), moment=f"tag:{views[1]}")
     if views[:1] == ("versions",):
-        return Target(store, mount, _joined(views[1:-1] if _is_version(views) else views[1:]))
+        return Target(store, mount, _joined(views[1:-1] if _is_version(views, plain) else views[1:]))
     return Target(store, mount, outside="/".join(parts) or None)
 
 
-def _is_version(parts: Sequence[str]) -> bool:
+def _is_version(parts: Sequence[str], plain: Path) -> bool:
     """Whether the path ends with a version, which stands for the file that it is one of."""
     from lighthousefs.views.versions import seq_of
 
-    return len(parts) > 2 and seq_of(os.fsencode(parts[-1]), os.fsencode(parts[-2])) is not None
+    if len(parts) < 3 or seq_of(os.fsencode(parts[-1]), os.fsencode(parts[-2])) is None:
+        return False
+    # A project's own file may be called 2024-notes: in versions/ that is a folder. Only the mount knows.
+    return plain.is_file()
 
 
 def _joined(parts: Sequence[str]) -> bytes | None:

@@ -32,6 +32,8 @@ class _RangeArgument(click.ParamType[_Range]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> _Range:
         first, dots, last = str(value).partition("..")
+        if dots and not (first and last):
+            self.fail(f"{value} has only one end; a range is written 412..430", param, ctx)
         one = SeqArgument()
         found = _Range(one.convert(first, param, ctx), one.convert(last if dots else first, param, ctx))
         if found.last < found.first:
