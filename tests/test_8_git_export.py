@@ -181,6 +181,14 @@ def test_killed_at_any_time_the_branch_is_as_it_was(mounted: Mounted, tmp_path: 
     assert git(repository, "rev-list", "main") == git(tmp_path / "whole.git", "rev-list", "main")
 
 
+def test_a_past_that_left_nothing_for_git_is_told(mounted: Mounted, tmp_path: Path) -> None:
+    (mounted.current / "folder").mkdir()
+    (mounted.current / "came").write_bytes(b"x")
+    (mounted.current / "came").unlink()
+    assert "no commit" in done_here("git-export", mounted.mount_point, tmp_path / "out.git", "--group", "session")
+    assert git(tmp_path / "out.git", "for-each-ref") == b""
+
+
 def test_what_is_no_place_for_it_is_told(tmp_path: Path, refuses: Refuses) -> None:
     store = tmp_path / "store"
     opened = open_store(create_store(store, uid=0, gid=0))

@@ -347,3 +347,16 @@ def change(path: Path, rng: random.Random) -> None:
         path.chmod(rng.choice([0o600, 0o644]))
     else:
         path.rename(path.with_name(f"f{rng.randrange(12)}"))
+
+
+def test_names_of_moments_are_left_as_they_are_and_that_is_told(mounted: Mounted, refuses: Refuses) -> None:
+    (mounted.current / "kept").write_bytes(b"x")
+    since = mounted.newest()
+    (mounted.current / "new").write_bytes(b"x")
+    done_here("tag", "create", mounted.mount_point, "v1")
+    tagged = mounted.newest()
+    ended = run("undo", mounted.mount_point, "--since", f"@{since}")
+    assert (ended.returncode, "1 change of tags among them" in ended.stderr) == (0, True)
+    assert os.listdir(mounted.current) == ["kept"]
+    assert os.listdir(mounted.views / "tags") == ["v1"]
+    refuses("undo", mounted.mount_point, str(tagged), status=1, words="names of moments")

@@ -115,4 +115,6 @@ def _words(counts: Counts) -> str:
     left = [(counts.git_folders, "in .git folders"), (counts.special, "of special files")]
     out = ", ".join(f"{counted(amount, 'change')} {what}" for amount, what in left if amount)
     told = f"{counted(counts.commits, 'commit')}, {counted(counts.files, 'file')}"
+    if not counts.commits:
+        told = "no commit: what happened left no change of a file that git knows"
     return f"{told}; left out: {out}" if out else told

@@ -73,6 +73,8 @@ def undo(target: Path, seqs: _Range | None, dry_run: bool, as_json: bool, **chos
         if not dry_run:
             wake(found, opened, counts)
     listed([row for row in rows if "would" in row], as_json=as_json)
+    if counts["tags"]:
+        output.note(f"{counted(counts['tags'], 'change')} of tags among them: names of moments are left as they are")
     left = [row for row in rows if "left" in row]
     for row in left:
         _tell_left(row, as_json=as_json)

@@ -62,16 +62,23 @@ def undo(
     """
     _require_known(engine, agent, correlation)
     seqs: list[int] = []
+    of_tags = 0
     selection = select(engine, Filters(since=since, agent=agent, session=session, correlation=correlation))
     if first is not None:
         for seq in (first, last or first):
             require_event(engine, seq)
         selection.first, selection.last = max(selection.first, first), min(selection.last, last or first)
     for number, found in enumerate(selection.seqs()):
-        if found is not None and (logged := engine.log.require(found)).event.type in REVERSIBLE:
-            seqs.append(logged.seq)
+        kind = None if found is None else engine.log.require(found).event.type
+        if found is not None and kind in REVERSIBLE:
+            seqs.append(found)
+        of_tags += kind in ("tagged", "untagged")
         if number % _SEQS_BETWEEN_PAUSES == 0:
             yield
+    if of_tags and not seqs:
+        raise Unusable(
+            "only names of moments were changed, which undo leaves alone", "use `lighthousefs tag`, ln -s, mv, rm"
+        )
     if not seqs:
         raise Unusable("no such event has changed a file", "`lighthousefs log TARGET --raw` shows all events")
     told = b"%d events, @%d to @%d" % (len(seqs), seqs[-1], seqs[0])
@@ -86,7 +93,7 @@ def undo(
         who = engine.identities.agent_name(by.agent)
         shown = {"left": left.seq, "type": left.event.type, "aspects": list(left.aspects)}
         rows.append({**shown, **text_fields("path", left.path), "by": left.by, "by_type": by.type, "by_agent": who})
-    counts = {"events": len(seqs), "undone": undoing.undone, "left_alone": len(undoing.left)}
+    counts = {"events": len(seqs), "undone": undoing.undone, "left_alone": len(undoing.left), "tags": of_tags}
     return [*rows, {**counts, **_counts(undoing.changes), **({} if dry else _told(accepted, name))}]
 
 
