@@ -27,6 +27,7 @@ from lighthousefs import mountinfo
 from lighthousefs.control.client import Client, NobodyListens
 from lighthousefs.errors import Damaged, InUse, Unusable
 from lighthousefs.layout import VIEWS_NAME, Layout
+from lighthousefs.limits import WRITE_BYTES_MAX
 from lighthousefs.runtime import socket_path
 from lighthousefs.shell import quoted
 
@@ -177,6 +178,10 @@ class Project:
         """Rows of the answer to any question that a daemon answers."""
         return self._ask(question, **arguments)
 
+    def read(self, ino: int, seq: int, length: int) -> bytes:
+        """The first `length` bytes of a file at a moment, zeros in its holes."""
+        return b"".join(read_parts(self._ask, ino, seq, 0, length))
+
     def close(self) -> None:
         self._stack.close()
 
@@ -218,6 +223,20 @@ class Events:
                 yield logged
             first = page[-1].seq + 1
             await trio.lowlevel.checkpoint()
+
+
+def read_parts(answer: Ask, ino: int, seq: int, start: int, length: int) -> Iterator[bytes]:
+    """The bytes [start, start + length) of a file right after event `seq`, zeros in its holes, at most 1 MiB at a time.
+
+    Raises what asking raises.
+    """
+    for offset in range(start, start + length, WRITE_BYTES_MAX):
+        wanted = min(WRITE_BYTES_MAX, start + length - offset)
+        part = bytearray(wanted)
+        for row in answer("contents", ino=ino, seq=seq, offset=offset, length=wanted):
+            at = row["offset"] - offset
+            part[at : at + len(row["data"])] = row["data"]
+        yield bytes(part)
 
 
 def _node(row: Row) -> Node:

@@ -42,7 +42,10 @@ class Page:
 
     def __init__(self, browser: Chrome, file: Path) -> None:
         self._browser = browser
-        browser.get_log("performance")  # type: ignore[no-untyped-call]
+        # Ends what the browser's own start page still loads, and what it has to say.
+        browser.get("about:blank")
+        for kind in ("performance", "browser"):
+            browser.get_log(kind)  # type: ignore[no-untyped-call]
         browser.get(file.as_uri())
         WebDriverWait(browser, HANG_SECONDS).until(lambda it: it.execute_script("return document.body.dataset.ready"))
 
@@ -51,7 +54,9 @@ class Page:
         messages = [json.loads(entry["message"])["message"] for entry in self._log("performance")]
         sent = [one["params"] for one in messages if one["method"] == "Network.requestWillBeSent"]
         # The browser's own start page may still be loading.
-        return [one["request"]["url"] for one in sent if not one["documentURL"].startswith("chrome:")]
+        return [
+            one["request"]["url"] for one in sent if not one["documentURL"].startswith(("chrome:", "chrome-untrusted:"))
+        ]
 
     def complaints(self) -> list[dict[str, Any]]:
         return self._log("browser")

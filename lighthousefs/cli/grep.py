@@ -30,7 +30,7 @@ _HEADER = ("agent", "log_time", "path", "path_b64")
     epilog="""\b
 Examples:
   lighthousefs grep ~/work 'def parse'                 where it ever stood, from which event to which
-  lighthousefs grep . TODO src --since yesterday       in a folder, in what stood since yesterday
+  lighthousefs grep . lamp src --since yesterday       in a folder, in what stood since yesterday
   lighthousefs grep . -F 'a[0]' src/a.py --json
 
 \b

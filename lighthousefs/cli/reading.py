@@ -9,21 +9,20 @@ from contextlib import contextmanager
 
 import msgpack
 
-from lighthousefs.api import Ask, Row
-from lighthousefs.limits import WRITE_BYTES_MAX
+from lighthousefs.api import Ask, Row, read_parts
 
 _KEPT_IN_MEMORY_BYTES = 16 << 20
 
 
 def read(answer: Ask, ino: int, seq: int, start: int, length: int) -> bytes:
     """The bytes [start, start + length) of a file right after event `seq`, zeros in its holes. Raises what asking raises."""
-    return b"".join(_parts(answer, ino, seq, start, length))
+    return b"".join(read_parts(answer, ino, seq, start, length))
 
 
 def digest(answer: Ask, ino: int, seq: int, size: int) -> bytes:
     """A hash of all its bytes, which need no memory."""
     hashed = hashlib.blake2b(digest_size=32)
-    for part in _parts(answer, ino, seq, 0, size):
+    for part in read_parts(answer, ino, seq, 0, size):
         hashed.update(part)
     return hashed.digest()
 
@@ -37,13 +36,3 @@ def spooled(rows: Iterator[Row]) -> Iterator[Iterator[Row]]:
             file.write(packer.pack(row))
         file.seek(0)
         yield iter(msgpack.Unpacker(file, unicode_errors="surrogateescape", max_buffer_size=0))
-
-
-def _parts(answer: Ask, ino: int, seq: int, start: int, length: int) -> Iterator[bytes]:
-    for offset in range(start, start + length, WRITE_BYTES_MAX):
-        wanted = min(WRITE_BYTES_MAX, start + length - offset)
-        part = bytearray(wanted)
-        for row in answer("contents", ino=ino, seq=seq, offset=offset, length=wanted):
-            at = row["offset"] - offset
-            part[at : at + len(row["data"])] = row["data"]
-        yield bytes(part)

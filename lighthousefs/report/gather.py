@@ -11,8 +11,7 @@ from datetime import UTC, datetime
 from difflib import unified_diff
 from typing import NamedTuple
 
-from lighthousefs.api import Node, Project, Row
-from lighthousefs.limits import WRITE_BYTES_MAX
+from lighthousefs.api import Project, Row
 from lighthousefs.shell import quoted
 
 DIFFS_MAX = 2_000
@@ -158,7 +157,7 @@ def _text(project: Project, path: bytes, seq: int) -> list[str] | None:
         return [f"-> {os.fsdecode(node.inode.target)}"]
     if not node.inode.is_file or node.inode.size > FILE_BYTES_MAX:
         return None
-    content = _content(project, node, moment)
+    content = project.read(node.ino, moment, node.inode.size)
     if b"\0" in content:
         return None
     try:
@@ -166,12 +165,3 @@ def _text(project: Project, path: bytes, seq: int) -> list[str] | None:
     except UnicodeDecodeError:
         return None
     return None if len(lines) > FILE_LINES_MAX else lines[:-1] if lines[-1] == "" else lines
-
-
-def _content(project: Project, node: Node, seq: int) -> bytes:
-    content = bytearray(node.inode.size)
-    for at in range(0, node.inode.size, WRITE_BYTES_MAX):
-        length = min(WRITE_BYTES_MAX, node.inode.size - at)
-        for offset, data in project.contents(node.ino, seq, at, length):
-            content[offset : offset + len(data)] = data
-    return bytes(content)

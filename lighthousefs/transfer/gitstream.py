@@ -11,8 +11,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from lighthousefs.api import Ask, Row
-from lighthousefs.limits import WRITE_BYTES_MAX
+from lighthousefs.api import Ask, Row, read_parts
 from lighthousefs.transfer.gitcommits import Group
 
 BRANCH_MADE = b"refs/lighthousefs/made"
@@ -167,13 +166,8 @@ def _write_file(answer: Ask, path: bytes, side: Row, seq: int, write: Callable[[
         return
     size = side["size"]
     write(b"data %d\n" % size)
-    for start in range(0, size, WRITE_BYTES_MAX):
-        length = min(WRITE_BYTES_MAX, size - start)
-        part = bytearray(length)
-        for row in answer("contents", ino=side["ino"], seq=seq, offset=start, length=length):
-            at = row["offset"] - start
-            part[at : at + len(row["data"])] = row["data"]
-        write(bytes(part))
+    for part in read_parts(answer, side["ino"], seq, 0, size):
+        write(part)
     write(b"\n")
 
 
