@@ -120,7 +120,9 @@ def test_damage_is_told_and_the_mount_goes_on(mounted: Mounted) -> None:
     try:
         with pytest.raises(OSError, match=os.strerror(errno.EIO)):
             copy(mounted.current / "source", mounted.current / "copy", os.O_WRONLY)
-        assert (mounted.current / "copy").read_bytes() == DATA[: 4 * MIB]
+        # Where the kernel cuts a large write depends on where in a page the writer's buffer begins: the last event has the
+        # last 12,345 bytes, or some before them too.
+        assert (mounted.current / "copy").read_bytes() in (DATA[: 4 * MIB], DATA[: 5 * MIB])
     finally:
         with segment.open("r+b") as file:
             file.seek(at)
