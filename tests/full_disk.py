@@ -17,7 +17,7 @@ from scenario import steps, tree
 
 from lighthousefs.engine.opening import create_store
 
-RESUMED_SECONDS_MAX = 15.0
+RESUMED_SECONDS_MAX = 60.0
 
 
 class Tried(NamedTuple):

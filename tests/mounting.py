@@ -17,7 +17,7 @@ import pytest
 from lighthousefs.engine.opening import create_store
 from lighthousefs.layout import VIEWS_NAME, Layout
 
-STARTING_SECONDS_MAX = 30.0
+STARTING_SECONDS_MAX = 60.0
 FUSE = Path("/dev/fuse").exists() and os.access("/dev/fuse", os.R_OK | os.W_OK)
 
 

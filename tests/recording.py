@@ -16,7 +16,7 @@ from typing import Any
 import recorder
 from mounting import require_fuse
 
-WAITING_SECONDS_MAX = 10.0
+WAITING_SECONDS_MAX = 60.0
 TOLD_LATER = ("release", "releasedir", "forget")
 """The kernel sends these when it comes to it, whatever the caller does meanwhile."""
 

@@ -85,7 +85,7 @@ def test_a_process_has_one_session(tmp_path: Path) -> None:
     folders = [tmp_path / name for name in ("first", "second")]
     for folder in folders:
         folder.mkdir()
-    subprocess.run([sys.executable, "-c", program, *map(str, folders)], check=True, timeout=30)
+    subprocess.run([sys.executable, "-c", program, *map(str, folders)], check=True, timeout=60)
     mounted = [folder for folder in folders if f" {folder} " in Path("/proc/self/mounts").read_text()]
     for folder in mounted:
         subprocess.run(["umount", "-l", str(folder)], check=True)

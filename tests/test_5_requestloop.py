@@ -29,7 +29,7 @@ from lighthousefs.fuse import requestloop
 from lighthousefs.fuse.requestloop import REQUESTS_A_TURN_MAX, TURN_SECONDS_MAX, RequestLoop
 
 BLOCKS = 12_345
-HANG_SECONDS = 10
+HANG_SECONDS = 60
 
 
 class Pipe:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commandline import HANG_SECONDS
 from faulty import Faulty, assert_sound, contents, errno_of
 from mounting import Mounted
 
@@ -456,11 +457,15 @@ def _lose_power(store: Path, copy: Path, synced: str, *, tear: bool) -> None:
 def test_an_idle_daemon_uses_no_processor(mounted: Mounted) -> None:
     (mounted.current / "file").write_bytes(b"work is done")
     os.sync()
-    time.sleep(1.5)
     assert mounted.daemon is not None
-    before = _processor_seconds(mounted.daemon.pid)
+    # On a loaded machine it is a while before the last of the work is done.
+    assert any(_used_within_two_seconds(mounted.daemon.pid) < 0.05 * 2 for _ in range(HANG_SECONDS // 2))
+
+
+def _used_within_two_seconds(pid: int) -> float:
+    before = _processor_seconds(pid)
     time.sleep(2)
-    assert _processor_seconds(mounted.daemon.pid) - before < 0.05 * 2
+    return _processor_seconds(pid) - before
 
 
 def _processor_seconds(pid: int) -> float:

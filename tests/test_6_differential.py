@@ -168,6 +168,7 @@ def test_a_mapping_of_an_appending_handle_changes_in_place(tmp_path: Path) -> No
 
 WRITERS = 4
 ROUNDS = 3
+LINES_BEFORE_A_KILL = 21
 _WRITER = """
 import os, random, sys
 folder, seed = sys.argv[1], int(sys.argv[2])
@@ -233,12 +234,15 @@ def test_everything_acknowledged_is_there_after_a_kill_amid_parallel_writers(tmp
                 )
                 for seed in seeds
             ]
-            time.sleep(0.7)
+            begun = [[next(writer.stdout) for _ in range(LINES_BEFORE_A_KILL)] for writer in writers if writer.stdout]
+            time.sleep(0.4)
             mounted.kill()
-            told = [writer.communicate()[0].splitlines() for writer in writers]
+            told = [
+                [line.rstrip("\n") for line in lines] + writer.communicate()[0].splitlines()
+                for lines, writer in zip(begun, writers, strict=True)
+            ]
             mounted.mount()
             for seed, lines in zip(seeds, told, strict=True):
-                assert len(lines) > 20, "it was killed too early to show anything"
                 folder = mounted.current / f"w{seed}"
                 found = {path.name: path.read_bytes() for path in folder.iterdir()}
                 assert found in folder_after(seed, lines), lines[-5:]

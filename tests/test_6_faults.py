@@ -15,6 +15,7 @@ from pathlib import Path
 
 import faulty
 import pytest
+from commandline import HANG_SECONDS
 from faulty import NOT_OURS, TABLE_FAULTS, Faulty, assert_sound, contents, errno_of, handlers
 from mounting import Mounted, require_fuse
 
@@ -444,7 +445,7 @@ def test_a_full_disk_is_enospc_and_nothing_acknowledged_is_lost(
 
 def _write_again(path: Path) -> None:
     """There is room: within the time in which the daemon commits, it is found."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + HANG_SECONDS
     while refused := errno_of(lambda: path.write_bytes(b"there is room")):
         assert refused == errno.ENOSPC
         assert time.monotonic() < deadline

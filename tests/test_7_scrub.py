@@ -20,7 +20,7 @@ from lighthousefs.log.clock import LogClock
 from lighthousefs.storage.segment import SegmentReader
 from lighthousefs.storage.store import Store
 
-SOME_SECONDS = 1.0
+SOME_SECONDS = 2.0
 
 
 @pytest.fixture(autouse=True)
