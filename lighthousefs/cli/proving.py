@@ -9,9 +9,8 @@ from typing import Any
 from lighthousefs.api import Row
 from lighthousefs.cli import output
 from lighthousefs.cli.asking import ask
-from lighthousefs.cli.show import in_text
 from lighthousefs.cli.target import Target
-from lighthousefs.cli.wording import counted
+from lighthousefs.cli.wording import counted, in_text
 from lighthousefs.errors import Unusable
 from lighthousefs.integrity.proofdocument import Carried, Proof, dump, load
 from lighthousefs.integrity.proven import Contents, decoded, prove, read, require_same

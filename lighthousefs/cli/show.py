@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +11,11 @@ from lighthousefs.cli import output
 from lighthousefs.cli.asking import ask
 from lighthousefs.cli.options import HeadOption, json_option, target_argument
 from lighthousefs.cli.target import find
+from lighthousefs.cli.wording import in_text
 
 if TYPE_CHECKING:
     from lighthousefs.log.merkle import Head
 
-_OCTAL = ("mode",)
 _NUMBER_MAX = (1 << 64) - 1
 _DIGITS_MAX = 20
 
@@ -70,10 +69,3 @@ def show(target: Path, seq: int, proof: bool, head: Head | None, as_json: bool) 
             output.json_line(row)
         else:
             output.table((name, in_text(name, value)) for name, value in row.items())
-
-
-def in_text(name: str, value: Any) -> str:
-    """A field of an event as it stands on a line."""
-    if isinstance(value, str):
-        return value
-    return f"{value:06o}" if name in _OCTAL and value is not None else json.dumps(value)

@@ -1,10 +1,12 @@
-"""An event of the log as one line for a person."""
+"""An event of the log, and its fields, as lines for a person."""
 
 from __future__ import annotations
 
 import base64
+import json
 from typing import Any, NamedTuple
 
+_OCTAL = ("mode",)
 _NAMES = {"parent", "name", "new_parent", "new_name", "digest", "algorithm", "path", "new_path", "source_path"}
 _PLAIN_WORDS = {
     "file-created": "created",
@@ -157,3 +159,10 @@ def _attributes(row: dict[str, Any], path: str) -> Words:
     what = next(iter(changed), "changed")
     first, *more = changed.items() or [("", "")]
     return Words(what, path, ", ".join([first[1], *(f"{name} {value}" for name, value in more)]))
+
+
+def in_text(name: str, value: Any) -> str:
+    """A field of an event as it stands on a line."""
+    if isinstance(value, str):
+        return value
+    return f"{value:06o}" if name in _OCTAL and value is not None else json.dumps(value)

@@ -9,8 +9,6 @@ from eventsourcing.application import Application
 from eventsourcing.domain import Aggregate, event
 from eventsourcing.sqlite import SQLiteFactory
 
-from benchmark.rivals import EVENTS_A_FILE, STATE_BYTES
-
 
 class File(Aggregate):
     """One file with its contents."""
@@ -28,18 +26,20 @@ class File(Aggregate):
 class Project:
     """The application, on one connection to one database."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, events_a_file: int, state_bytes: int) -> None:
         where = {"PERSISTENCE_MODULE": "eventsourcing.sqlite", "SQLITE_DBNAME": str(path), "SQLITE_POOL_SIZE": "1"}
         self._application: Application[UUID] = Application(env=where)
         self._file = File("0")
         self._number = 0
+        self._events_a_file = events_a_file
+        self._text = "x" * state_bytes
 
     def one_event(self) -> None:
         """Make a file or write to it, and save what happened."""
-        if self._number % EVENTS_A_FILE == 0:
+        if self._number % self._events_a_file == 0:
             self._file = File(str(self._number))
         else:
-            self._file.write("x" * STATE_BYTES)
+            self._file.write(self._text)
         self._application.save(self._file)
         self._number += 1
 

@@ -50,7 +50,7 @@ def library(path: Path, events: int, durable_events: int) -> tuple[float, float]
         return None
     from benchmark.eventsourced import Project
 
-    project = Project(path)
+    project = Project(path, events_a_file=EVENTS_A_FILE, state_bytes=STATE_BYTES)
     try:
         project.set_synchronous("NORMAL")
         kill_safe = seconds_each(project.one_event, events)
