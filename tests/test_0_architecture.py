@@ -4,6 +4,7 @@ against them. The rules are functions of a source tree, so that a planted violat
 from __future__ import annotations
 
 import ast
+import graphlib
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -94,6 +95,20 @@ def room_violations(package: Path) -> list[str]:
     return wrong
 
 
+def circle_violations(package: Path) -> list[str]:
+    """Files that import one another, straight or by way of others; an import for types alone is one too."""
+    uses: dict[str, set[str]] = {}
+    for path, _room, tree in sources(package):
+        module = ".".join((package.name, *path.relative_to(package).with_suffix("").parts)).removesuffix(".__init__")
+        uses[module] = set(imported(tree)) - {module}
+    sorter = graphlib.TopologicalSorter({module: used & uses.keys() for module, used in uses.items()})
+    try:
+        sorter.prepare()
+    except graphlib.CycleError as error:
+        return [" imports ".join(reversed(error.args[1]))]
+    return []
+
+
 def size_violations(package: Path) -> list[str]:
     """Files and functions longer than one reads in one go."""
     wrong = []
@@ -127,7 +142,7 @@ def event_classes(package: Path) -> list[str]:
 
 
 Rule = Callable[[Path], list[str]]
-RULES: tuple[Rule, ...] = (layer_violations, owner_violations, room_violations, size_violations)
+RULES: tuple[Rule, ...] = (layer_violations, owner_violations, room_violations, circle_violations, size_violations)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -162,6 +177,7 @@ PLANTED = [
     ("tables/deep/a.py", "", room_violations, "is a room in a room"),
     ("tables/__init__.py", '"""A card."""\nx = 1\n', room_violations, "tables/__init__.py is not a docstring alone"),
     ("attic/__init__.py", '"""A card."""\n', room_violations, "attic has not more than one module"),
+    ("domain/a.py", "from planted.domain import b\n", circle_violations, "planted.domain.a imports planted.domain.b"),
     ("domain/a.py", "x = 1\n" * 500, size_violations, "a.py has 500 lines"),
     ("domain/a.py", "def f():\n" + "    x = 1\n" * 69, size_violations, "a.py: f has 70 lines"),
     ("domain/a.py", "class Event:\n    pass\n", event_classes, "a.py: Event"),
@@ -177,6 +193,7 @@ def test_a_planted_violation_is_found(name: str, text: str, rule: Rule, found: s
         for module in ("a.py", "b.py"):
             (package / room / module).write_text("import planted.ids\n")
         (package / room / "__init__.py").write_text('"""A card."""\n')
+    (package / "domain/b.py").write_text("from planted.domain.a import x\n")
     (package / "__init__.py").write_text(MAP)
     (package / "ids.py").write_text("")
     (package / "errors.py").write_text("import planted.ids\n")
