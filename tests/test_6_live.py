@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,17 @@ def waiting_for(*descriptors: int) -> Iterator[tuple[str, Callable[[], list[int]
     yield "select", lambda: list(select.select(descriptors, [], [], HANG_SECONDS)[0])
     yield "epoll", lambda: [descriptor for descriptor, _events in epoll.poll(HANG_SECONDS)]
     epoll.close()
+
+
+def wait_until_open(pid: int, path: Path) -> None:
+    """Until the process has the file open."""
+    deadline = time.monotonic() + HANG_SECONDS
+    while True:
+        with suppress(FileNotFoundError):
+            if str(path) in {os.readlink(entry) for entry in Path("/proc", str(pid), "fd").iterdir()}:
+                return
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 # Reading
@@ -293,7 +305,8 @@ class Follower:
         self.process.communicate(timeout=HANG_SECONDS)
 
 
-def test_the_log_is_followed_from_any_event_on(mounted: Mounted) -> None:
+@pytest.mark.parametrize("while_waiting", [True, False])
+def test_the_log_is_followed_from_any_event_on(mounted: Mounted, while_waiting: bool) -> None:
     since = mounted.newest()
     with Follower(mounted.mount_point, "--all", "--after", str(since)) as follower:
         (mounted.current / "a").write_bytes(b"x")
@@ -308,6 +321,8 @@ def test_the_log_is_followed_from_any_event_on(mounted: Mounted) -> None:
         assert told[-1]["type"] == "renamed"
         assert follower.process.poll() is None
         mounted_newest = mounted.newest()
+        if while_waiting:
+            wait_until_open(follower.process.pid, mounted.views / "events" / f"live@{mounted_newest}")
         mounted.kill()
         assert follower.process.wait(HANG_SECONDS) == 1
         _out, err = follower.process.communicate()

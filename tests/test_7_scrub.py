@@ -12,7 +12,7 @@ from projects import Project
 from lighthousefs.config import ScrubSettings
 from lighthousefs.daemon import scrub as scrubbing
 from lighthousefs.daemon.scrub import Scrub
-from lighthousefs.engine.damages import SCRUB_KEY, Scrubbed
+from lighthousefs.engine.damages import SCRUB_KEY, Scrubbed, scrubbed
 from lighthousefs.engine.opening import KNOWN, open_store
 from lighthousefs.errors import DamagedContents, StorageError
 from lighthousefs.limits import TIME_MAX_NS
@@ -52,6 +52,21 @@ def test_what_cannot_be_read_is_not_taken_for_mended(store: Path, monkeypatch: p
     scrub = Scrub(engine, opened.store.journal, ScrubSettings(days=0.0))
     trio.run(for_a_while)
     assert list(engine.damages) == []
+    opened.close()
+
+
+def test_a_store_that_was_moved_away_is_not_damaged(store: Path) -> None:
+    opened = open_store(Store.open(store, KNOWN))
+    Project(opened).echo(b"contents", b"file")
+    store.rename(store.with_name("moved"))
+
+    async def for_a_while() -> None:
+        with trio.move_on_after(SOME_SECONDS):
+            await Scrub(opened.engine, opened.store.journal, ScrubSettings(days=0.0)).run()
+
+    trio.run(for_a_while)
+    assert list(opened.engine.damages) == []
+    assert scrubbed(opened.engine.environment).ended == 0, "the round is not over"
     opened.close()
 
 

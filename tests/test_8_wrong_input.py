@@ -134,6 +134,7 @@ def test_a_store_that_was_moved_away_under_its_mount_is_told_with_both_ways_out(
     ended = run("sync", mount_point)
     assert (ended.returncode, "gone from its place" in ended.stderr) == (0, True)
     assert json.loads((mount_point / "status" / "health.json").read_text())["store_gone"]
+    assert (mount_point / "current" / "file").read_text() == "x"
     pid = rows("status", mount_point)[0]["pid"]
     kill(pid)
     ended = run("status", mount_point)

@@ -6,6 +6,7 @@ import os
 import select
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
@@ -83,4 +84,6 @@ def _wait(mount_point: Path, told: int) -> None:
         if waiting.poll(_WAITED_SECONDS_MAX * 1000):
             time.sleep(_SETTLED_SECONDS)
     finally:
-        os.close(live)
+        # Of a mount whose daemon has ended, closing fails too (ENOTCONN); who asks it next is told so in words.
+        with suppress(OSError):
+            os.close(live)

@@ -108,7 +108,8 @@ class Scrub:
         await trio.sleep(max(size / self._bytes_per_second, _PAUSE_SECONDS))
 
     def _check(self, places: list[Found]) -> _Checked:
-        """Reads them; in a worker thread. What the disk does not give is neither whole nor damaged."""
+        """Reads them; in a worker thread. What the disk does not give is neither whole nor damaged; nor is anything while the
+        journal is not at its place (StorageError)."""
         reader = SegmentReader(self._journal)
         checked = _Checked(0, [])
         try:

@@ -24,6 +24,7 @@ WINDOW_BYTES: Final = 1024 * 1024
 
 FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
+_MISSING = (FileNotFoundError, NotADirectoryError)
 _NAME = re.compile(r"([0-9]{1,3})-([0-9]{8})\.seg")
 _ZEROS = bytes(WINDOW_BYTES)
 
@@ -81,8 +82,8 @@ def list_segments(folder: Path, lane: int) -> list[int]:
     segments = []
     try:
         names = os.listdir(folder)
-    except (FileNotFoundError, NotADirectoryError):
-        raise Damaged(str(folder), "the folder of the journal is missing: put it back from a backup") from None
+    except _MISSING:
+        raise _missing(folder) from None
     for name in names:
         match = _NAME.fullmatch(name)
         if match is None or int(match[2]) == 0:
@@ -91,6 +92,10 @@ def list_segments(folder: Path, lane: int) -> list[int]:
             raise FormatError(f"{folder.name}/{name}: lane {match[1]}, but this version of lighthousefs knows {lane}")
         segments.append(int(match[2]))
     return sorted(segments)
+
+
+def _missing(folder: Path) -> Damaged:
+    return Damaged(str(folder), "the folder of the journal is missing: put it back from a backup")
 
 
 def data_end(descriptor: int, start: int) -> int:
@@ -140,11 +145,20 @@ class SegmentWindow:
 
 
 class SegmentReader:
-    """Reads contents through at most SEGMENT_DESCRIPTORS_MAX descriptors. For one thread: a worker makes its own."""
+    """Reads contents through at most SEGMENT_DESCRIPTORS_MAX descriptors, and one of the folder, which may be moved meanwhile.
+
+    For one thread: a worker makes its own. Damaged: the folder is missing. StorageError: it cannot be opened.
+    """
 
     def __init__(self, folder: Path, lane: int = 0) -> None:
         self._folder = folder
         self._lane = lane
+        try:
+            self._folder_descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except _MISSING:
+            raise _missing(folder) from None
+        except OSError as error:
+            raise storage_error(error, f"{folder} cannot be opened") from error
         self._descriptors: OrderedDict[int, int] = OrderedDict()
 
     def read(self, segment: int, offset: int, length: int) -> bytes:
@@ -176,11 +190,15 @@ class SegmentReader:
     def close(self) -> None:
         while self._descriptors:
             os.close(self._descriptors.popitem()[1])
+        if self._folder_descriptor >= 0:
+            os.close(self._folder_descriptor)
+            self._folder_descriptor = -1
 
     def _open(self, segment: int) -> int:
         if len(self._descriptors) >= SEGMENT_DESCRIPTORS_MAX:
             os.close(self._descriptors.popitem(last=False)[1])
-        descriptor = os.open(self._folder / segment_name(self._lane, segment), os.O_RDONLY | os.O_CLOEXEC)
+        name = segment_name(self._lane, segment)
+        descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._folder_descriptor)
         self._descriptors[segment] = descriptor
         return descriptor
 
