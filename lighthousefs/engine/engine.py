@@ -394,7 +394,7 @@ class Engine:
         if not self._dirty and self._index_full is None:
             return
         self.sync()
-        began = time.monotonic()
+        began, work_began = time.monotonic(), time.thread_time()
         events = self._dirty
         try:
             self.space.try_twice(self._commit_index)
@@ -404,7 +404,8 @@ class Engine:
         self._index_full = None
         self._dirty = 0
         self.space.index_is_roomy = self.environment.is_roomy
-        self._commit_size.adapt(events, time.monotonic() - began, is_tight=self.space.is_tight)
+        seconds, work_seconds = time.monotonic() - began, time.thread_time() - work_began
+        self._commit_size.adapt(events, work_seconds, seconds, is_tight=self.space.is_tight)
 
     def _commit_index(self) -> None:
         """Raises DiskFull (the live tables are as before), and StorageError once the store is read-only."""
