@@ -163,10 +163,10 @@ def _move_name(
 ) -> None:
     """The inode's side of a rename."""
     old = _expect_inode(state, seq, ino)
-    new = old._replace(since=seq, ctime=event.time)
     if (old.parent, old.name) == old_name:
-        new = new._replace(parent=new_name[0], name=new_name[1])
+        new = old._replace(since=seq, ctime=event.time, parent=new_name[0], name=new_name[1])
     elif state.drop_link(seq, ino, *old_name):
+        new = old._replace(since=seq, ctime=event.time)
         state.put_link(seq, ino, *new_name)
     else:
         raise Damaged(f"event {seq}", f"inode {ino} has no name {old_name[1]!r} in folder {old_name[0]}")
@@ -232,15 +232,24 @@ def _inode_released(state: State, seq: int, event: e.Event) -> None:
 def _attributes_changed(state: State, seq: int, event: e.Event) -> None:
     f: e.AttributesChanged = event.fields
     old = _expect_inode(state, seq, f.ino)
-    new = old._replace(
-        since=seq,
-        mode=old.mode if f.mode is None else f.mode,
-        uid=old.uid if f.uid is None else f.uid,
-        gid=old.gid if f.gid is None else f.gid,
-        atime=old.atime if f.atime is None else f.atime,
-        mtime=old.mtime if f.mtime is None else f.mtime,
-        ctime=event.time,
-        xattrs=_clear_capability(state, seq, f.ino, old, f.capability_cleared),
+    new = Inode(
+        seq,
+        old.body,
+        old.cut,
+        old.size,
+        old.allocated,
+        old.atime if f.atime is None else f.atime,
+        old.mtime if f.mtime is None else f.mtime,
+        event.time,
+        old.mode if f.mode is None else f.mode,
+        old.uid if f.uid is None else f.uid,
+        old.gid if f.gid is None else f.gid,
+        old.nlink,
+        _clear_capability(state, seq, f.ino, old, f.capability_cleared),
+        old.parent,
+        old.name,
+        old.target,
+        old.changes,
     )
     state.put_inode(seq, f.ino, new, old, event.type)
 

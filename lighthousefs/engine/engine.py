@@ -124,7 +124,8 @@ class Engine:
             if fields is None:
                 return 0
             event = self.event(fields, author, self.state.writer_seq(self._writer) + 1, batch=0, last=False)
-            payloads = self.log.all_to_store([carried_by(command, fields)])
+            carried = carried_by(command, fields)
+            payloads = self.log.all_to_store([carried]) if carried is not None else []
         except StorageError:
             self.mend()
             raise
@@ -326,8 +327,7 @@ class Engine:
         self, encoded: list[bytes], payloads: Sequence[Payload | Reference], commands: Sequence[Command]
     ) -> Group:
         """Raises what `EventLog.journal_at` raises; a full disk is no reason to for what a full disk needs."""
-        append = partial(self.log.journal_at, self.clock.now(), encoded, payloads)
-        return self.space.try_twice(append) if all_give_up(commands) else append()
+        return self.space.try_twice(partial(self.log.journal_at, self.clock.now(), encoded, payloads), commands)
 
     def journal_failed(self, error: StorageError) -> None:
         """After a failed write or sync nobody knows what reached the disk: no more changes until a restart."""
@@ -404,8 +404,8 @@ class Engine:
         self._index_full = None
         self._dirty = 0
         self.space.index_is_roomy = self.environment.is_roomy
-        seconds, work_seconds = time.monotonic() - began, time.thread_time() - work_began
-        self._commit_size.adapt(events, work_seconds, seconds, is_tight=self.space.is_tight)
+        work, seconds = time.thread_time() - work_began, time.monotonic() - began
+        self._commit_size.adapt(events, work, seconds, is_tight=self.space.is_tight)
 
     def _commit_index(self) -> None:
         """Raises DiskFull (the live tables are as before), and StorageError once the store is read-only."""

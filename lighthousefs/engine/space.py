@@ -81,12 +81,13 @@ class Space:
             _log.error("%s (%s)", self._why, cause)
         return bool(spent)
 
-    def try_twice(self, step: Callable[[], Result]) -> Result:
-        """What `step` returns, if need be with the room that was kept aside. Raises what it raises."""
+    def try_twice(self, step: Callable[[], Result], commands: Sequence[c.Command] | None = None) -> Result:
+        """What `step` returns, if need be with the room that was kept aside, unless it is for `commands` that a full disk is a
+        reason to refuse. Raises what it raises."""
         try:
             return step()
         except DiskFull as error:
-            if not self.spend(error):
+            if (commands is not None and not all_give_up(commands)) or not self.spend(error):
                 raise
             return step()
 

@@ -80,7 +80,10 @@ class EventIndex:
 
     def index(self, group: Group) -> None:
         """Put a journalled group into the tables of the log."""
-        self._put(group)
+        if group.first_seq != self.last_seq + 1:
+            raise Damaged(f"event {group.first_seq}", f"the index ends with event {self.last_seq}")
+        self.place(group.payloads)
+        self._put_events(group.first_seq, group.log_time_ns, group.events)
         self.publish(group)
 
     def publish(self, group: Group) -> None:
@@ -104,12 +107,6 @@ class EventIndex:
             else:
                 place = Place(stored.length, EVENT_LANE, stored.segment, stored.offset, stored.sums)
                 put_place(self._kv, stored.payload_id, place)
-
-    def _put(self, group: Group) -> None:
-        if group.first_seq != self.last_seq + 1:
-            raise Damaged(f"event {group.first_seq}", f"the index ends with event {self.last_seq}")
-        self.place(group.payloads)
-        self._put_events(group.first_seq, group.log_time_ns, group.events)
 
     def _put_events(self, first: int, log_time: int, events: Sequence[bytes]) -> None:
         time = TIME.pack(log_time)
@@ -196,16 +193,8 @@ class EventLog(EventIndex):
         Raises DiskFull (nothing happened), StorageError, ReadOnlyStore: what `Journal.append` raises.
         """
         first = self.last_seq + 1
-        appended = self._journal.append(payloads, first, log_time, events)
-        places = iter(appended.places)
-        stored: list[PayloadPlace | Reference] = []
-        for payload in payloads:
-            if isinstance(payload, Reference):
-                stored.append(payload)
-            else:
-                number, data, digest, sums = payload
-                stored.append(PayloadPlace(number, *next(places), len(data), tuple(sums), digest))
-        return Group(first, log_time, events, stored, appended.end, appended.number)
+        places, end, number = self._journal.append(payloads, first, log_time, events)
+        return Group(first, log_time, events, _placed(payloads, places) if payloads else [], end, number)
 
     def to_store(self, seq: int, carried: Contents) -> Payload | Reference:
         """What goes into the journal of contents that event `seq` carries."""
@@ -222,6 +211,19 @@ class EventLog(EventIndex):
     def all_to_store(self, contents: Sequence[Contents | None]) -> list[Payload | Reference]:
         """The same of the next events, each of which carries contents or None."""
         return [self.to_store(seq, one) for seq, one in enumerate(contents, self.last_seq + 1) if one is not None]
+
+
+def _placed(
+    payloads: Sequence[Payload | Reference], places: Iterable[tuple[int, int]]
+) -> list[PayloadPlace | Reference]:
+    """What was appended, with the place of each that is no reference."""
+    place = iter(places)
+    return [
+        payload
+        if isinstance(payload, Reference)
+        else PayloadPlace(payload[0], *next(place), len(payload[1]), tuple(payload[3]), payload[2])
+        for payload in payloads
+    ]
 
 
 def _logged(seq: int, value: bytes) -> Logged:

@@ -189,8 +189,9 @@ class LiveTree:
 
     def create(self, folder: int, name: bytes, mode: int, author: Author, flags: int) -> tuple[Found, Opened]:
         """Make a file and open it."""
+        ino = self._engine.coming_ino()
         seq = self._make(c.CreateFile(folder, name, mode, author.uid, author.gid), author)
-        found = self.lookup(folder, name)
+        found = self.find(ino)
         if flags & os.O_ACCMODE == os.O_RDONLY:
             return found, self.open_for_reading(found.node)
         assert found.row is not None
@@ -366,16 +367,19 @@ class LiveTree:
         return engine.submit(command, author)
 
     def make_folder(self, folder: int, name: bytes, mode: int, author: Author) -> Found:
+        ino = self._engine.coming_ino()
         self._make(c.CreateDirectory(folder, name, mode, author.uid, author.gid), author)
-        return self.lookup(folder, name)
+        return self.find(ino)
 
     def make_symlink(self, folder: int, name: bytes, target: bytes, author: Author) -> Found:
+        ino = self._engine.coming_ino()
         self._engine.submit(c.CreateSymlink(folder, name, target, author.uid, author.gid), author)
-        return self.lookup(folder, name)
+        return self.find(ino)
 
     def make_node(self, folder: int, name: bytes, mode: int, device: int, author: Author) -> Found:
+        ino = self._engine.coming_ino()
         self._make(c.CreateNode(folder, name, mode, device, author.uid, author.gid), author)
-        return self.lookup(folder, name)
+        return self.find(ino)
 
     def link(self, node: int, folder: int, name: bytes, author: Author) -> Found:
         self._require_there(node)

@@ -125,6 +125,8 @@ class Tree:
 
         Raises Refused (EROFS, EXDEV).
         """
+        if all(map(_is_live, nodes)):
+            return self.live
         of_tags = [not _is_live(node) and self.synthetic.is_of_tags(node) for node in nodes]
         if not any(of_tags):
             return self.changeable(*nodes)

@@ -475,18 +475,15 @@ class Journal:
 
 
 def _write(calls: FileCalls, descriptor: int, buffers: list[Buffer], offset: int) -> None:
-    for first in range(0, len(buffers), BUFFERS_MAX):
-        rest = buffers[first : first + BUFFERS_MAX]
-        missing = sum(map(len, rest))
-        while True:
-            written = calls.pwritev(descriptor, rest, offset)
-            offset += written
-            missing -= written
-            if not missing:
-                break
-            if not written:
-                raise OSError(errno.EIO, "the file takes no bytes and says nothing")
-            rest = _without_first(rest, written)
+    missing = sum(map(len, buffers))
+    while missing:
+        written = calls.pwritev(descriptor, buffers[:BUFFERS_MAX], offset)
+        if not written:
+            raise OSError(errno.EIO, "the file takes no bytes and says nothing")
+        offset += written
+        missing -= written
+        if missing:
+            buffers = _without_first(buffers, written)
 
 
 def _without_first(buffers: list[Buffer], count: int) -> list[Buffer]:

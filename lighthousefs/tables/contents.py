@@ -27,14 +27,15 @@ def place(kv: Kv, seq: int, inode: Inode, offset: int, length: int, payload: int
         region, start = divmod(offset + done, BLOCK_BYTES)
         count = min(length - done, BLOCK_BYTES - start)
         piece = Piece(start, count, done, payload)
-        row = kv.get(Table.EXTENTS, body_key(inode.body, region))
+        key = body_key(inode.body, region)
+        row = kv.get(Table.EXTENTS, key)
         if row is None:
-            kv.put(Table.EXTENTS, body_key(inode.body, region), regions.pack(seq, 0, [piece]))
+            kv.put(Table.EXTENTS, key, regions.pack(seq, 0, [piece]))
             filled += count
         else:
             since, end, _undos = HEADER.unpack_from(row)
             if start >= end and since >= inode.cut and not (regions.may_merge(row) or regions.may_fill(row, piece.end)):
-                kv.put(Table.EXTENTS, body_key(inode.body, region), regions.append(row, piece))
+                kv.put(Table.EXTENTS, key, regions.append(row, piece))
                 filled += count
             elif since >= inode.cut and (at := regions.place_of(row, piece)) is not None:
                 regions.put_replacement(kv, seq, inode.body, region, row, at, piece)

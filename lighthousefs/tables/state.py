@@ -6,6 +6,7 @@ An instance belongs to one write transaction; when that is aborted it is thrown 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import msgpack
@@ -47,6 +48,11 @@ from lighthousefs.tables.schema import (
 TYPE_CODES: dict[str, int] = {name: code for code, name in enumerate(EVENT_TYPES, 1)}
 _CODE_BYTES: dict[str, bytes] = {name: bytes([code]) for name, code in TYPE_CODES.items()}
 _VERSION_CLOSED = "version-closed"
+
+
+@functools.cache
+def _writer_counter(writer: int) -> bytes:
+    return b"writer_seq %d" % writer
 
 
 class TableState:
@@ -138,7 +144,7 @@ class TableState:
 
     def writer_seq(self, writer: int) -> int:
         """How many events the writer has made."""
-        return int(self._counters.get(b"writer_seq %d" % writer, 0))
+        return int(self._counters.get(_writer_counter(writer), 0))
 
     # What apply changes
 
@@ -148,7 +154,7 @@ class TableState:
         if event.correlation:
             self.by_correlation.add(event.correlation, seq)
         self.by_type.add(TYPE_CODES[event.type], seq)
-        self._counters[b"writer_seq %d" % event.writer] = event.writer_seq
+        self._counters[_writer_counter(event.writer)] = event.writer_seq
 
     def put_inode(self, seq: int, ino: int, new: Inode, old: Inode | None, kind: str) -> None:
         key = ino_key(ino)
@@ -234,7 +240,8 @@ class TableState:
 
     def place(self, seq: int, inode: Inode, offset: int, length: int, payload: int) -> int:
         placed = contents.place(self.kv, seq, inode, offset, length, payload)
-        self.derived += [(inode.body, piece) for piece in placed.derived]
+        for piece in placed.derived:
+            self.derived.append((inode.body, piece))
         return placed.filled
 
     def cut_body(self, seq: int, body: int, size: int) -> None:
