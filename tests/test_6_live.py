@@ -226,6 +226,21 @@ def test_every_way_to_wait_is_woken(mounted: Mounted) -> None:
             assert not select.select(readers, [], [], 0)[0]
 
 
+def test_who_waits_for_edges_is_woken_by_each_event(mounted: Mounted, live: Path) -> None:
+    """As the loops of Go and Rust wait: told once, they read until nothing comes, and do not ask whether they should wait."""
+    descriptor = os.open(live, os.O_RDONLY | os.O_NONBLOCK)
+    with select.epoll() as waiting:
+        waiting.register(descriptor, select.EPOLLIN | select.EPOLLET)
+        since = mounted.newest()
+        for number in range(1, 6):
+            (mounted.current / f"folder-{number}").mkdir()
+            assert waiting.poll(HANG_SECONDS), number
+            assert seqs(take_until(descriptor, since + number)) == [since + number]
+            assert errno_of(lambda: read_once(descriptor)) == errno.EAGAIN
+        assert not waiting.poll(0)
+    os.close(descriptor)
+
+
 def test_every_other_file_is_ready(mounted: Mounted) -> None:
     (mounted.current / "file").write_bytes(b"x")
     files = [mounted.current / "file", mounted.at(mounted.newest()) / "file", mounted.views / "status" / "version"]

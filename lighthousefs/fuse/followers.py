@@ -61,13 +61,12 @@ class Followers:
         raise Refused(errno.EINTR, "no event came: read again")
 
     def poll(self, handle: int, following: Following, waiting: pyfuse3.PollHandle | None) -> int:
-        """The poll(2) events of a handle; `waiting` is told when that changes."""
-        if following.is_ready:
-            return _READABLE
+        """The poll(2) events of a handle; `waiting` is told of the next event."""
         if waiting is not None:
+            # Also where there is something to read: who waits for edges (EPOLLET) does not ask again after he has read.
             self._polls[handle] = waiting
             self._listen()
-        return 0
+        return _READABLE if following.is_ready else 0
 
     def closed(self, handle: int) -> None:
         self._polls.pop(handle, None)
