@@ -15,7 +15,8 @@ from history_makers import HistoryMaker, as_git_sees
 from mounting import Mounted, both_layouts, layout_asked
 from projects import Project
 
-from lighthousefs.domain.commands import CloseVersion
+from lighthousefs.domain.commands import CloseVersion, Rename, Unlink
+from lighthousefs.ids import ROOT_INO
 
 
 @pytest.fixture
@@ -84,6 +85,26 @@ def test_what_others_did_is_told_by_their_last_event(store: Path) -> None:
         ("theirs", theirs[1], "uid-4321"),
     ]
     assert [row["path"] for row in rows_here("changes", store, "--since", f"@{since}")] == ["both", "mine", "theirs"]
+
+
+def test_a_name_that_is_gone_is_told_by_who_took_it_away(store: Path) -> None:
+    """Not by who replaced what had it before; and what was renamed and then removed, by who removed it."""
+    with project_in(store) as project:
+        for name in (b"saved", b"moved"):
+            project.echo(b"x", name)
+        since = project.engine.last_seq
+        project.author = project.engine.author(4321, 4321, 1)
+        project.echo(b"y", b"new")
+        for name, new in ((b"new", b"saved"), (b"moved", b"to")):
+            project.do(Rename(ROOT_INO, name, ROOT_INO, new))
+        project.author = project.engine.author(4322, 4322, 2)
+        seqs = [project.do(Unlink(ROOT_INO, name)) for name in (b"to", b"saved")]
+    told = rows_here("changes", store, "--since", f"@{since}")
+    assert [(row["change"], row["path"], row["agent"]) for row in told] == [
+        ("removed", "moved", "uid-4322"),
+        ("removed", "saved", "uid-4322"),
+    ]
+    assert [row["seq"] for row in told] == seqs
 
 
 @both_layouts

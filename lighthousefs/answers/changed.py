@@ -42,7 +42,16 @@ def changes(
 
 
 def _last_event(comparison: Comparison, pair: Pair, but_by: str | None) -> Generator[None, None, Logged | None]:
-    """About what stands there now; else, or where only who is left out changed that, about what stood there."""
+    """About what stands there now; else, or where only who is left out changed that, about what stood there.
+
+    Of a name that is gone also what took away the last that had it: often not what had it at first (`sed -i`, then `rm`).
+    """
+    if pair.new is None and pair.old is not None:
+        taken = yield from comparison.last_taking(pair.old_path, but_by)
+        changed = yield from comparison.last_event(pair.old.ino, but_by)
+        return max(
+            (found for found in (taken, changed) if found is not None), key=lambda found: found.seq, default=None
+        )
     for standing in (pair.new, pair.old):
         if standing is not None:
             logged = yield from comparison.last_event(standing.ino, but_by)

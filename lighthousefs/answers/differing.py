@@ -21,6 +21,7 @@ from lighthousefs.errors import Unusable
 from lighthousefs.ids import ROOT_INO
 from lighthousefs.log.eventlog import Logged
 from lighthousefs.tables.moment import Moment
+from lighthousefs.tables.stays import stays
 
 _EVENTS_FEW = 256
 """So few are looked at one by one."""
@@ -207,15 +208,33 @@ class Comparison:
         seq = self.last
         number = 0
         while (seq := last_about(self._engine.environment, ino, seq)) > self.first:
-            logged = self._engine.log.require(seq)
-            agent = self._engine.identities.agent_name(logged.event.agent)
-            if agent != but_by and self._visible.event(logged):
+            if (logged := self._told(seq, but_by)) is not None:
                 return logged
             seq -= 1
             number += 1
             if number % ROWS_BETWEEN_PAUSES == 0:
                 yield None
         return None
+
+    def last_taking(self, path: bytes, but_by: str | None = None) -> Generator[None, None, Logged | None]:
+        """The last event between the moments that took something away from the path, as `last_event`."""
+        ends = set()
+        for stay in stays(self._engine.environment, split(path), self.first, self.last + 1):
+            if stay is None:
+                yield None
+            elif stay.until <= self.last:
+                ends.add(stay.until)
+        for number, seq in enumerate(sorted(ends, reverse=True), 1):
+            if (logged := self._told(seq, but_by)) is not None:
+                return logged
+            if number % ROWS_BETWEEN_PAUSES == 0:
+                yield None
+        return None
+
+    def _told(self, seq: int, but_by: str | None) -> Logged | None:
+        logged = self._engine.log.require(seq)
+        agent = self._engine.identities.agent_name(logged.event.agent)
+        return logged if agent != but_by and self._visible.event(logged) else None
 
 
 def _paired(old: dict[bytes, Standing], new: dict[bytes, Standing], descends: dict[int, int]) -> list[Pair]:
