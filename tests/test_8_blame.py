@@ -166,6 +166,24 @@ def test_a_folder_of_the_past_says_when(mounted: Mounted) -> None:
     assert done_here("blame", mounted.current / "f").split()[-1] == "two"
 
 
+@both_layouts
+def test_a_version_has_the_lines_that_it_had(mounted: Mounted) -> None:
+    """Also of a file that has another name since, or is gone."""
+    (mounted.current / "f").write_text("one\n")
+    (mounted.current / "f").rename(mounted.current / "g\udcff")
+    with (mounted.current / "g\udcff").open("a") as file:
+        file.write("two\n")
+    first, second = sorted((mounted.views / "versions" / "g\udcff").iterdir())
+    (mounted.current / "g\udcff").unlink()
+    (mounted.current / "f").write_text("another\n")
+    assert [row["text"] for row in rows_here("blame", first)] == ["one"]
+    told = rows_here("blame", second)
+    assert [(f"{row['seq']}-{row['agent']}", row["text"]) for row in told] == [
+        (first.name, "one"),
+        (second.name, "two"),
+    ]
+
+
 @pytest.fixture
 def mounted(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Mounted]:
     with Mounted(tmp_path, layout=layout_asked(request)) as it:

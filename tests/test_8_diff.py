@@ -156,6 +156,38 @@ def test_a_file_that_was_saved_and_renamed_is_one(mounted: Mounted) -> None:
     assert (row["change"], row["old_path"], row["path"]) == ("renamed", "f", "g")
 
 
+@both_layouts
+def test_two_files_stand_for_what_a_shell_makes_of_a_pattern(
+    mounted: Mounted, refuses: Refuses, tmp_path: Path
+) -> None:
+    """Versions, and files of moments; under the names that they had, so that git takes the patch."""
+    file = mounted.current / "a.py"
+    texts = ["one\n", "one\ntwo\n", "1\ntwo\n"]
+    for text in texts:
+        file.write_text(text)
+    then = mounted.newest()
+    file.rename(mounted.current / "b.py")
+    (mounted.current / "b.py").write_text("one\n2\n")
+    versions = sorted((mounted.views / "versions/a.py").iterdir())
+    plain = tmp_path / "plain"
+    plain.mkdir()
+    for (old, before), (new, after) in itertools.product(zip(versions, texts, strict=False), repeat=2):
+        (plain / "a.py").write_text(before)
+        applied(diffed(old, new), plain)
+        assert (plain / "a.py").read_text() == after
+    first = int(versions[0].name.partition("-")[0])
+    by_moments = diffed(mounted.mount_point, f"@{first}", f"@{then}", "a.py")
+    assert diffed(*(mounted.at(seq) / "a.py" for seq in (first, then))) == by_moments
+    (row,) = rows_here("diff", versions[0], mounted.current / "b.py")
+    assert [row[name] for name in ("status", "old_path", "path", "added")] == ["renamed", "a.py", "b.py", 1]
+    assert done_here("diff", versions[0], versions[1], "--stat").startswith(" a.py | 1 +")
+    refuses("diff", *versions[:3], status=2, words="two files are compared")
+    refuses("diff", *versions, *versions, status=2, words="for F in FILE...")
+    refuses("blame", *versions[:2], status=2, words="several files take a loop")
+    refuses("diff", versions[0].parent, versions[1], status=2, words="a.py is a folder")
+    refuses("diff", versions[0], mounted.current / "not-there", status=2, words="names no moment")
+
+
 def test_a_store_that_nobody_serves_answers_the_same(store: Path) -> None:
     with project_in(store) as project:
         project.echo(b"one\n", b"f")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 import click
@@ -26,6 +27,7 @@ Examples:
   lighthousefs blame ~/work/current/src/a.py          who made each line
   lighthousefs blame ~/store src/a.py --at 2h-ago     as it was, of a store that may not be mounted
   lighthousefs blame . src/a.py -w -M                 whoever formatted or moved a line did not make it
+  lighthousefs blame versions/src/a.py/421-*          as that version was
 
 \b
 WHEN: @421, 2026-11-23T04:22:32Z (or shorter), 30s-ago 5m-ago 2h-ago 3d-ago, yesterday, now."""
@@ -57,11 +59,14 @@ def blame(
         raise click.UsageError("PATH is missing: whose lines?")
     told = Blame(moves=moves, blanks_ignored=blanks_ignored)
     versions: list[tuple[str, str, str, str]] = []
-    asked = {"path": wanted, "at": at or found.moment, "copies": copies}
-    with answers(found) as answer, spooled(answer("blame", **asked)) as rows:
-        for row in rows:
-            _tell(answer, told, len(versions), row)
-            versions.append((row["seq"], row["log_time"], row["agent"], row["path"]))
+    with answers(found) as answer:
+        moment = at or found.moment
+        if moment is None and found.version is not None:
+            wanted, moment = _then(answer, found.version, wanted), f"@{found.version}"
+        with spooled(answer("blame", path=wanted, at=moment, copies=copies)) as rows:
+            for row in rows:
+                _tell(answer, told, len(versions), row)
+                versions.append((row["seq"], row["log_time"], row["agent"], row["path"]))
     if told.text.is_binary:
         hint = "`lighthousefs log TARGET PATH` tells who changed it"
         raise Unusable(f"{wanted.decode(errors='backslashreplace')} is binary: it has no lines", hint)
@@ -71,6 +76,14 @@ def blame(
             output.json_line({"line": number, **header, **text_fields("text", line.removesuffix(b"\n"))})
         else:
             output.source_line((*dimmed(header), str(number).rjust(5)), line)
+
+
+def _then(answer: Ask, version: int, path: bytes) -> bytes:
+    """What the file of a version was called when that was made; in versions/ it is under all its names."""
+    (row,) = answer("show", seq=version)
+    if "path_b64" in row:
+        return base64.b64decode(row["path_b64"])
+    return row["path"].encode() if "path" in row else path
 
 
 def _tell(answer: Ask, told: Blame, number: int, row: Row) -> None:

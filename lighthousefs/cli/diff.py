@@ -12,10 +12,11 @@ from typing import Any, NamedTuple
 
 import click
 
+from lighthousefs.answers.bounds import unreadable
 from lighthousefs.api import Ask, Row
 from lighthousefs.cli import output
 from lighthousefs.cli.asking import answers
-from lighthousefs.cli.log import When
+from lighthousefs.cli.comparing import WhenOrPlace, same_path, side
 from lighthousefs.cli.options import json_option, target_argument
 from lighthousefs.cli.reading import digest, read
 from lighthousefs.cli.target import find, with_path
@@ -61,19 +62,30 @@ Examples:
   lighthousefs diff ~/work @421 @480 src --stat    in a folder, in numbers
   lighthousefs diff . @421 now | git apply -R      (in current/) take it back
   lighthousefs diff ~/store yesterday now --name-only
+  lighthousefs diff versions/src/a.py/{412,421}-*  two versions, or any two files in the mount
 
 \b
 WHEN: @421, 2026-11-23T04:22:32Z (or shorter), 30s-ago 5m-ago 2h-ago 3d-ago, yesterday, now."""
 )
 @target_argument
-@click.argument("a", type=When())
-@click.argument("b", type=When())
+@click.argument("a", type=WhenOrPlace())
+@click.argument("b", type=WhenOrPlace(), required=False, metavar="B")
 @click.argument("path", required=False)
 @click.option("--stat", "as_stat", is_flag=True, help="How many lines, file by file.")
 @click.option("--name-only", is_flag=True, help="Only the names of what differs.")
 @json_option
-def diff(target: Path, a: str, b: str, path: str | None, as_stat: bool, name_only: bool, as_json: bool) -> None:
+def diff(
+    target: Path,
+    a: str | Path,
+    b: str | Path | None,
+    path: str | None,
+    as_stat: bool,
+    name_only: bool,
+    as_json: bool,
+) -> None:
     """What differs between two moments, as git writes it: `git apply` and `patch -p1` take it.
+
+    Two files in the mount can stand in their place: TARGET is the one, A the other.
 
     A renamed file is told as one, also where all that it held was moved by a program that copies and removes. Folders have no
     lines of their own. What git has no word for (a pipe, a device, an owner) is in `log` and `changes`.
@@ -81,13 +93,30 @@ def diff(target: Path, a: str, b: str, path: str | None, as_stat: bool, name_onl
     if as_stat and name_only:
         raise click.UsageError("--stat and --name-only exclude each other")
     found = find(target)
+    told = _Told(as_stat=as_stat, name_only=name_only, as_json=as_json)
+    if isinstance(a, Path):
+        if b is not None:
+            raise click.UsageError(f"two files are compared, {b} is one too many")
+        moments = same_path(found, find(a))
+        if moments is None:
+            sides = [side(place, _TEXT_BYTES_MAX) for place in (target, a)]
+            old, new = ({"path": one.path, "mode": one.mode} for one in sides)
+            told.one(_Change(old, new, False), file_diffs(*sides))
+            told.end()
+            return
+        a, b = moments
+    if not isinstance(b, str):
+        raise (
+            unreadable(str(b))
+            if b is not None
+            else click.UsageError("Missing argument 'B'", click.get_current_context())
+        )
     wanted = with_path(found, path)
     with answers(found) as answer:
         rows = list(answer("diff", a=a, b=b, path=wanted))
-        moments = rows[0]["a"], rows[0]["b"]
-        told = _Told(as_stat=as_stat, name_only=name_only, as_json=as_json)
-        for change in _changes(answer, moments, rows[1:]):
-            told.one(change, list(_diffs(answer, moments, change)))
+        seqs = rows[0]["a"], rows[0]["b"]
+        for change in _changes(answer, seqs, rows[1:]):
+            told.one(change, list(_diffs(answer, seqs, change)))
     told.end()
 
 

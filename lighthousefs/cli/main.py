@@ -166,6 +166,8 @@ def _usage(error: click.ClickException, arguments: list[str]) -> Problem:
     hint = f"`{command} --help` shows how"
     if isinstance(error, click.NoSuchOption):
         hint += "; put -- before a name that begins with a dash"
+    if message.startswith("Got unexpected extra argument"):
+        hint += "; for several files, run it once for each: for F in FILE...; do ...; done"
     return Problem("usage", message, hint, 2)
 
 

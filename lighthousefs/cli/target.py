@@ -20,7 +20,7 @@ class Target:
     """`mount` if it lies on one; `path` is what TARGET itself says of PATH, from the project's root, None if nothing.
 
     `outside` is a path in the mount that belongs to no view of the project. `moment` is the one in the past, as TARGET
-    writes it, that TARGET lies in.
+    writes it, that TARGET lies in; `version` the event of the version that TARGET is, then of a file that was at `path`.
     """
 
     store: Path
@@ -28,6 +28,7 @@ class Target:
     path: bytes | None = None
     outside: str | None = None
     moment: str | None = None
+    version: int | None = None
 
 
 def find(target: Path) -> Target:
@@ -67,18 +68,18 @@ def _inside(mount: mountinfo.Mount, layout: Layout, parts: Sequence[str], plain:
     if views[:1] == ("tags",) and len(views) > 1 and _is_moment(f"tag:{views[1]}"):
         return Target(store, mount, _joined(views[2:]), moment=f"tag:{views[1]}")
     if views[:1] == ("versions",):
-        return Target(store, mount, _joined(views[1:-1] if _is_version(views, plain) else views[1:]))
+        version = _version(views, plain)
+        return Target(store, mount, _joined(views[1:] if version is None else views[1:-1]), version=version)
     return Target(store, mount, outside="/".join(parts) or None)
 
 
-def _is_version(parts: Sequence[str], plain: Path) -> bool:
-    """Whether the path ends with a version, which stands for the file that it is one of."""
+def _version(parts: Sequence[str], plain: Path) -> int | None:
+    """The event of the version that the path ends with, which stands for the file that it is one of."""
     from lighthousefs.views.versions import seq_of
 
-    if len(parts) < 3 or seq_of(os.fsencode(parts[-1]), os.fsencode(parts[-2])) is None:
-        return False
+    seq = seq_of(os.fsencode(parts[-1]), os.fsencode(parts[-2])) if len(parts) >= 3 else None
     # A project's own file may be called 2024-notes: in versions/ that is a folder. Only the mount knows.
-    return plain.is_file()
+    return seq if seq is not None and plain.is_file() else None
 
 
 def _joined(parts: Sequence[str]) -> bytes | None:
@@ -105,7 +106,8 @@ def with_path(found: Target, given: str | None) -> bytes | None:
             raise Unusable(why, where, status=2)
         return found.path
     if found.path is not None:
-        raise Unusable(f"TARGET says the path already, {given} is one too many", "give PATH once", status=2)
+        hint = "give PATH once, or the file alone, as TARGET; several files take a loop: for F in FILE...; do ...; done"
+        raise Unusable(f"TARGET says the path already, {given} is one too many", hint, status=2)
     if not given:
         raise Unusable("PATH is empty", "leave it out for the whole project, or give . for its root", status=2)
     if given.startswith("/"):
