@@ -60,13 +60,13 @@ def _coming(found: Target, mount_point: Path, newest: int, told: int, asked: dic
 
 def _served(found: Target) -> tuple[int, Path]:
     """The newest event, and where the store is mounted."""
-    (row,) = ask(found, "status")
+    (row,) = ask(found, "newest")
     if row["mount_point"] is None:
         raise Unusable(
             f"nobody has {found.store} mounted, so nothing comes",
             f"lighthousefs mount {quoted(found.store)} MOUNTPOINT; without --follow the log tells what was",
         )
-    return row["last_event"], Path(row["mount_point"])
+    return row["seq"], Path(os.fsdecode(row["mount_point"]))
 
 
 def _wait(mount_point: Path, told: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from typing import Annotated, Any
 
@@ -138,6 +139,11 @@ def make_handlers(
         checked(_NoArguments, arguments)
         yield health(engine, served_by)
 
+    def newest(arguments: dict[str, Any], _asker: Asker) -> Answer:
+        checked(_NoArguments, arguments)
+        mount_point = None if served_by.mount_point is None else os.fsencode(served_by.mount_point)
+        yield {"seq": engine.last_seq, "mount_point": mount_point}
+
     def costs(arguments: dict[str, Any], asker: Asker) -> Answer:
         checked(_NoArguments, arguments)
         return counted_costs(engine, asker, past_is_open=_is_open(require_past, asker))
@@ -170,6 +176,7 @@ def make_handlers(
         "caches": Handler(kept, first=engine.sync),
         "config": Handler(config),
         "costs": Handler(costs),
+        "newest": Handler(newest),
         "position": Handler(journal_end),
         "refusals": Handler(refusals),
         "status": Handler(status),
