@@ -147,6 +147,38 @@ LOGS = st.fixed_dictionaries(
         "explain": st.booleans(),
     },
 )
+_WHENS = st.sampled_from(["@1", "@5", "now", "1h-ago", "@99999", "x", "tag:x", "2001-01-01", ""])
+_PATHS = st.binary(max_size=6) | st.sampled_from(
+    [b"f1", b"f2", b".", b"", b"/", b"f1/x", b"d/../f1", b"a" * 5000, b"d/" * 2000]
+)
+_OF_THE_PAST: dict[str, st.SearchStrategy[Any]] = {
+    "a": _WHENS,
+    "b": _WHENS,
+    "at": _WHENS,
+    "since": _WHENS,
+    "until": _WHENS,
+    "when": _WHENS,
+    "path": _PATHS,
+    "but_by": st.sampled_from(["uid-0", "uid-1000", ""]),
+    "all": st.booleans(),
+    "copies": st.booleans(),
+}
+PAST = st.one_of(
+    [
+        st.fixed_dictionaries(
+            {"v": st.just(1), "ask": st.just(question), **{name: _OF_THE_PAST[name] for name in names}}
+        )
+        for question, names in (
+            ("diff", ("a", "b", "path")),
+            ("changes", ("since", "path", "but_by", "all")),
+            ("deleted", ("since", "path", "all")),
+            ("blame", ("path", "at", "copies")),
+            ("versions", ("path", "since", "until", "all")),
+            ("moment", ("when",)),
+            ("planned", ("path", "at")),
+        )
+    ]
+)
 
 
 def answers(door: Path, data: bytes) -> list[dict[str, Any]]:
@@ -166,7 +198,7 @@ def answers(door: Path, data: bytes) -> list[dict[str, Any]]:
     found = []
     while received:
         length = struct.unpack(">I", received[:4])[0]
-        found.append(msgpack.unpackb(received[4 : 4 + length]))
+        found.append(msgpack.unpackb(received[4 : 4 + length], unicode_errors="surrogateescape"))
         received = received[4 + length :]
     return found
 
@@ -177,7 +209,7 @@ def still_answers(door: Path) -> None:
 
 
 @MANY
-@given(message=QUESTIONS | LIKELY | LOGS | st.dictionaries(st.text(max_size=5), VALUES, max_size=4))
+@given(message=QUESTIONS | LIKELY | LOGS | PAST | st.dictionaries(st.text(max_size=5), VALUES, max_size=4))
 def test_any_message_gets_an_answer_that_ends(door: Path, message: dict[str, Any]) -> None:
     *_rows, last = answers(door, protocol.frame(message))
     assert last == protocol.END or set(last) == {"error"}
