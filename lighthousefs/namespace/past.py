@@ -89,11 +89,11 @@ class PastTree:
     def listing(self, handle: int, after: int) -> Iterator[Listed]:
         seq, ino = seq_and_ino(handle)
         moment = self._engine.at(seq)
-        here = self.find(handle)
-        if after < SELF_COOKIE:
-            yield Listed(b".", here, SELF_COOKIE)
         if after < PARENT_COOKIE:
+            here = self.find(handle)
             assert here.row is not None
+            if after < SELF_COOKIE:
+                yield Listed(b".", here, SELF_COOKIE)
             above = self._parent_of_moments if ino == ROOT_INO else past_folder(seq, here.row.parent)
             yield Listed(b"..", Found(above, here.row, fixed=self._fixed), PARENT_COOKIE)
         opened = self._listings.get(handle)
