@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import random
 import shutil
@@ -386,6 +387,40 @@ def test_others_see_what_the_log_shows_them(reachable: Path) -> None:
             exists = as_user(OTHER, lambda path=hidden: os.path.lexists(mounted.views / "versions" / path))  # type: ignore[misc]
             # What can be passed through is there for whoever knows its name, as in history/.
             assert not exists or hidden == "passed", hidden
+        # The kernel keeps nothing of what it told one that another is not told.
+        assert as_user(OTHER, lambda: _shown_below(mounted.views / "versions")) == seen
+
+
+def test_what_all_may_see_is_asked_once_for_all(reachable: Path) -> None:
+    """Where others are let in too; what is closed to some, or was when it was made, is asked about each time."""
+    with Mounted(reachable, options=["--allow-other"]) as mounted:
+        (mounted.current / "d").mkdir(0o755)
+        for name, mode in (("open", 0o644), ("closed", 0o600)):
+            path = mounted.current / "d" / name
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, mode))
+            for number in range(10):
+                path.write_text(str(number))
+        (mounted.current / "d/closed").chmod(0o644)
+        asked = {}
+        for name in ("open", "closed"):
+            folder = mounted.views / "versions/d" / name
+            versions = [folder / version for version in os.listdir(folder)]
+            for _ in range(2):
+                before = _lookups(mounted)
+                assert [version.read_text() for version in sorted(versions, key=_seq)] == [str(n) for n in range(10)]
+                asked[name] = _lookups(mounted) - before
+        alone = -_lookups(mounted) + _lookups(mounted)
+        assert asked["open"] < alone + 10
+        assert asked["closed"] >= alone + 10
+
+
+def _lookups(mounted: Mounted) -> int:
+    facts = json.loads((mounted.views / "status/health.json").read_text())
+    return int(facts["requests"]["lookup"])
+
+
+def _seq(version: Path) -> int:
+    return int(version.name.partition("-")[0])
 
 
 def _shown_below(root: Path) -> set[str]:

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from lighthousefs.answers.concerned import last_about, made_at
-from lighthousefs.answers.visible import Visible
+from lighthousefs.answers.visible import ForAll, Visible
 from lighthousefs.domain.permission import Asker
 from lighthousefs.engine.engine import Engine
 from lighthousefs.limits import SEQ_MAX
@@ -27,7 +27,8 @@ _FILE, _FOLDER = TYPE_CODES["file-created"], TYPE_CODES["directory-created"]
 
 
 class Version(NamedTuple):
-    """A version as it is called: file `ino` right after event `seq`. One that nobody has closed is not there `for_ever`."""
+    """A version as it is called: file `ino` right after event `seq`; `for_ever` if that is so for all who ask, for ever: it
+    was closed, and nobody could be kept from seeing it."""
 
     name: bytes
     seq: int
@@ -36,10 +37,19 @@ class Version(NamedTuple):
 
 
 class Versions:
-    """A path is given by its `names` from the project's root."""
+    """A path is given by its `names` from the project's root. `to_one`: there is but one who asks."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, to_one: bool = False) -> None:
         self._engine = engine
+        self.to_one = to_one
+
+    def for_all(self, names: Sequence[bytes], name: bytes) -> Generator[None, None, bool]:
+        """Whether `find` tells everybody that something had the name, and not that it is a version."""
+        if self.to_one:
+            return True
+        if names and seq_of(name, names[-1]) is not None:
+            return False
+        return (yield from self._was_there((*names, name), ForAll(self._engine)))
 
     def find(self, names: Sequence[bytes], name: bytes, asker: Asker) -> Generator[None, None, Version | bool]:
         """What `name` is below the path: a version of a file that stood there, or whether it is a name that something had.
@@ -75,8 +85,15 @@ class Versions:
             if stay is None:
                 yield None
             elif stay.ino == ino and (yield from visible.stay((*stay.above, ino), stay.since, stay.until)):
-                return Version(name, seq, ino, logged.event.type == "version-closed")
+                return Version(name, seq, ino, self._is_for_all(logged, stay, names[-1], ForAll(engine)))
         return None
+
+    def _is_for_all(self, logged: Logged, stay: Stay, name: bytes, for_all: ForAll) -> bool:
+        """Whether a version is told to everybody for ever. One that was made elsewhere is taken for one that is not."""
+        if logged.event.type != "version-closed":
+            return False
+        is_made_here = stay.since <= logged.seq < stay.until
+        return self.to_one or (is_made_here and for_all.at_home(logged.seq, stay.ino, stay.above[-1], name))
 
     def _called(self, logged: Logged, of: bytes) -> bytes | None:
         event = logged.event
@@ -129,7 +146,7 @@ class Versions:
     def listing(self, names: Sequence[bytes], asker: Asker, newest: int) -> Iterator[Version | bytes | None]:
         """All versions of all files that stood at the path, and all names that something had below it, up to event `newest`:
         the same ones in the same order whenever it is asked; None where the work may pause."""
-        visible = Visible(self._engine, asker)
+        visible, for_all = Visible(self._engine, asker), ForAll(self._engine)
         files: set[int] = set()
         folders: list[Stay] = []
         for number, stay in enumerate(stays(self._engine.environment, names, 0, newest + 1), 1):
@@ -141,18 +158,21 @@ class Versions:
             if kind == _FILE:
                 if (yield from visible.stay((*stay.above, stay.ino), stay.since, stay.until)):
                     files.add(stay.ino)
-                    yield from self._versions_of(stay.ino, names[-1], visible, newest)
+                    yield from self._versions_of(stay, names[-1], visible, for_all, newest)
             elif not names or kind == _FOLDER:
                 folders.append(stay)
         for found in self._names_in(folders, visible):
             if found is None or not files or seq_of(found, names[-1]) is None:
                 yield found
 
-    def _versions_of(self, ino: int, of: bytes, visible: Visible, newest: int) -> Iterator[Version | None]:
+    def _versions_of(
+        self, stay: Stay, of: bytes, visible: Visible, for_all: ForAll, newest: int
+    ) -> Iterator[Version | None]:
+        ino = stay.ino
         kv = self._engine.environment
         prefix = ino_key(ino)
         if not 0 < self._first_closed(ino) <= newest:
-            if (version := self._told(made_at(kv, ino), ino, of, visible)) is not None:
+            if (version := self._told(made_at(kv, ino), stay, of, visible, for_all)) is not None:
                 yield version
             return
         at = 0
@@ -163,18 +183,18 @@ class Versions:
                     break
                 seqs.append(at)
             for seq in seqs:
-                if (version := self._told(seq, ino, of, visible)) is not None:
+                if (version := self._told(seq, stay, of, visible, for_all)) is not None:
                     yield version
             if len(seqs) < ROWS_BETWEEN_PAUSES:
                 return
             yield None
 
-    def _told(self, seq: int, ino: int, of: bytes, visible: Visible) -> Version | None:
+    def _told(self, seq: int, stay: Stay, of: bytes, visible: Visible, for_all: ForAll) -> Version | None:
         logged = self._engine.log.require(seq)
         name = self._called(logged, of)
         if name is None or not visible.event(logged):
             return None
-        return Version(name, seq, ino, logged.event.type == "version-closed")
+        return Version(name, seq, stay.ino, self._is_for_all(logged, stay, of, for_all))
 
     def _names_in(self, folders: Sequence[Stay], visible: Visible) -> Iterator[bytes | None]:
         """Names in any of the folders while they stood at the path, each once, in the order of bytes."""

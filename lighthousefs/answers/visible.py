@@ -198,6 +198,26 @@ class Visible:
             since = end
 
 
+class ForAll(Visible):
+    """Decides what every asker may see, whoever it is: owner, group and all others had the bits, and no list said otherwise."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine, Asker(0, frozenset()))
+
+    def _may(self, moment: Moment, ino: int, row: Inode, wanted: int) -> bool:
+        is_listed = row.xattrs and moment.xattr(ino, acl.ACCESS) is not None
+        return not is_listed and all(row.mode >> shift & wanted == wanted for shift in (6, 3, 0))
+
+    def at_home(self, seq: int, ino: int, parent: int, name: bytes) -> bool:
+        """Whether all could see the inode right after event `seq`, and that at the name that its row says."""
+        moment = self._engine.at(seq)
+        row = moment.bare_inode(ino)
+        if row is None or (row.parent, row.name) != (parent, name) or not self._may(moment, ino, row, READ):
+            return False
+        folder = self._folder(moment, parent)
+        return folder.search and folder.read
+
+
 def visible_event(engine: Engine, seq: int, visible: Visible) -> Logged:
     """Event `seq`. Raises Unusable if there is none, and in the same words for one that the asker may not see."""
     if visible.sees_all:

@@ -164,8 +164,7 @@ class _Daemon:
             source=source,
             acls=self._options.acl,
             layout=self._options.layout,
-            known=Versions(self._engine),
-            to_one=not self._options.allow_other,
+            known=Versions(self._engine, to_one=not self._options.allow_other),
         )
         self._operations = operations = Operations(
             self._tree,

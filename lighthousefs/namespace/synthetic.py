@@ -58,7 +58,6 @@ class SyntheticTree:
         known: Known,
         asker: Callable[[Caller | None], Asker],
         source: str,
-        to_one: bool,
     ) -> None:
         self._engine = engine
         self.root = ROOT_NODE if layout is Layout.VIEWS else _VIEWS
@@ -75,7 +74,7 @@ class SyntheticTree:
             b"history": HistoryFolder(owner, rule, engine, self.past),
             b"status": FixedFolder(STATUS, owner, in_status),
             b"tags": self.tags,
-            b"versions": VersionsFolder(owner, Shown(known, self.past, rule, asker, to_one)),
+            b"versions": VersionsFolder(owner, Shown(known, self.past, rule, asker)),
         }
         root = FixedFolder(self.root, owner, in_root, newest=lambda: engine.last_seq)
         self._items: dict[int, Item] = {item.node: item for item in (root, *made.values(), *in_root.values())}

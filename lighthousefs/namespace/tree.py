@@ -40,7 +40,7 @@ class Tree:
     """`live` takes changes; `of(node)` is the part that answers for a node, or for a handle.
 
     `source` is what the mount is called in the kernel's table; `known` tells what `versions/` shows. With `acls` access
-    control lists are kept and followed; with `to_one` the mount serves its owner alone.
+    control lists are kept and followed.
     """
 
     def __init__(
@@ -55,7 +55,6 @@ class Tree:
         acls: bool = False,
         layout: Layout = Layout.VIEWS,
         known: Known,
-        to_one: bool = False,
     ) -> None:
         self.engine = engine
         self.callers = Callers(engine)
@@ -78,7 +77,6 @@ class Tree:
             known=known,
             asker=self.asker,
             source=source,
-            to_one=to_one,
         )
         standings = Standings(source)
         self.live: LiveTree = (

@@ -1,8 +1,8 @@
 """`versions/`: a folder for every path that something ever had, in it the versions of the files that stood there.
 
 A folder is its path and nothing else; who asks is told what he may know of it (`Known`), so the kernel must ask for each of
-them anew. Only where nobody else can ask it may keep names: what once was there has been there for ever. A version is the past
-file that `history/` has too.
+them anew. Only what all are told, or where nobody else can ask, it may keep: what once was there has been there for ever. A
+version is the past file that `history/` has too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PAGE_ENTRIES = 64
 
 
 class Version(Protocol):
-    """File `ino` right after event `seq`, and what that is called, `for_ever` or until there is a newer one."""
+    """File `ino` right after event `seq`, and what that is called: `for_ever` and for all, or for who asks, now."""
 
     @property
     def name(self) -> bytes: ...
@@ -41,10 +41,19 @@ class Version(Protocol):
 
 
 class Known(Protocol):
-    """What ever stood at the path that `names` make, as far as the asker may know it; None where the work may pause."""
+    """What ever stood at the path that `names` make, as far as the asker may know it; None where the work may pause.
+
+    `to_one`: there is but one who asks.
+    """
+
+    @property
+    def to_one(self) -> bool: ...
 
     def find(self, names: Sequence[bytes], name: bytes, asker: Asker) -> Generator[None, None, Version | bool]:
         """A version, or whether something below ever had that name."""
+
+    def for_all(self, names: Sequence[bytes], name: bytes) -> Generator[None, None, bool]:
+        """Whether `find` tells everybody that something had the name."""
 
     def listing(self, names: Sequence[bytes], asker: Asker, newest: int) -> Iterator[Version | bytes | None]:
         """All versions, and all names below, that there are right after event `newest`; as often as asked the same."""
@@ -53,26 +62,33 @@ class Known(Protocol):
 
 
 class Shown(NamedTuple):
-    """What all folders of `versions/` are made from. `to_one`: the mount serves one user alone."""
+    """What all folders of `versions/` are made from."""
 
     known: Known
     past: PastTree
     rule: PastRule
     asker: Callable[[Caller | None], Asker]
-    to_one: bool
 
 
 Entry: TypeAlias = tuple[bytes, Found]
 
 
 class VersionsFolder(FolderItem):
-    """`above` is None for `versions/` itself."""
+    """`above` is None for `versions/` itself. `for_all`: everybody is told of it."""
 
-    def __init__(self, owner: Owner, shown: Shown, above: VersionsFolder | None = None, name: bytes = b"") -> None:
+    def __init__(
+        self,
+        owner: Owner,
+        shown: Shown,
+        above: VersionsFolder | None = None,
+        name: bytes = b"",
+        *,
+        for_all: bool = True,
+    ) -> None:
         self.above = above
         self._name = name
         self._shown = shown
-        self._may_keep = shown.to_one and shown.rule.past != "owner"
+        self._may_keep = for_all and shown.rule.past != "owner"
         super().__init__(computed(b"/".join((b"versions", *self._path()))), owner)
 
     @property
@@ -110,13 +126,16 @@ class VersionsFolder(FolderItem):
     def find_child(self, name: bytes, caller: Caller | None) -> Generator[None, None, Item | Found | None]:
         shown = self._shown
         found = yield from shown.known.find(self._path(), name, shown.asker(caller))
-        if isinstance(found, bool):
-            return VersionsFolder(self.owner, shown, self, name) if found else None
-        return self._version(found)
+        if not isinstance(found, bool):
+            return self._version(found)
+        if not found:
+            return None
+        for_all = yield from shown.known.for_all(self._path(), name)
+        return VersionsFolder(self.owner, shown, self, name, for_all=for_all)
 
     def _version(self, version: Version) -> Found:
         found = self._shown.past.version(version.ino, version.seq)
-        return found._replace(fixed=True) if version.for_ever and self._may_keep else found
+        return found._replace(fixed=True) if version.for_ever and self._shown.rule.past != "owner" else found
 
     def open_pages(self, caller: Caller | None) -> Pages:
         """A listing for who opens it, whoever reads it then."""
@@ -127,7 +146,8 @@ class VersionsFolder(FolderItem):
             if entry is None:
                 yield None
             elif isinstance(entry, bytes):
-                yield entry, VersionsFolder(self.owner, self._shown, self, entry).found(None)
+                to_one = self._shown.known.to_one
+                yield entry, VersionsFolder(self.owner, self._shown, self, entry, for_all=to_one).found(None)
             else:
                 yield entry.name, self._version(entry)
 
