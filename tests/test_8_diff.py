@@ -185,7 +185,8 @@ def test_two_files_stand_for_what_a_shell_makes_of_a_pattern(
     refuses("diff", *versions, *versions, status=2, words="for F in FILE...")
     refuses("blame", *versions[:2], status=2, words="several files take a loop")
     refuses("diff", versions[0].parent, versions[1], status=2, words="a.py is a folder")
-    refuses("diff", versions[0], mounted.current / "not-there", status=2, words="names no moment")
+    for no_file in (mounted.current / "not-there", tmp_path, mounted.store):
+        refuses("diff", versions[0], no_file, status=2, words="names no moment")
 
 
 def test_a_store_that_nobody_serves_answers_the_same(store: Path) -> None:

@@ -25,8 +25,12 @@ class WhenOrPlace(click.ParamType[str | Path]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str | Path:
         try:
             return When().convert(value, param, ctx)
-        except Unusable:
-            if not isinstance(value, (str, Path)) or not os.path.lexists(value) or find(Path(value)).mount is None:
+        except Unusable as no_moment:
+            try:
+                is_place = os.path.lexists(value) and find(Path(value)).mount is not None
+            except Unusable:
+                raise no_moment from None
+            if not is_place:
                 raise
             return Path(value)
 
