@@ -154,9 +154,10 @@ def test_ended_at_any_batch_beside_a_mount(tmp_path: Path, at: int, when: str, n
     assert_sound(mounted.store)
 
 
-def test_interrupted_it_ends_as_whatever_is_interrupted(tmp_path: Path, store: Path) -> None:
+def test_interrupted_it_says_that_it_can_go_on(tmp_path: Path, store: Path) -> None:
     interrupted = ended("import", store, source_in(tmp_path), at=5, number=signal.SIGINT)
-    assert (interrupted.returncode, interrupted.stdout, interrupted.stderr) == (130, "", "")
+    words = "lighthousefs: interrupted: what was brought so far stays; run this again, it goes on from there\n"
+    assert (interrupted.returncode, interrupted.stdout, interrupted.stderr) == (130, "", words)
     assert_sound(store)
 
 

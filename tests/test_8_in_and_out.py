@@ -193,6 +193,46 @@ def test_run_again_it_makes_only_the_missing_changes(store: Path, tmp_path: Path
     assert tree_digest(exported(store, tmp_path / "out")) == tree_digest(source)
 
 
+def test_the_folders_on_the_way_to_into_are_events_of_the_import(store: Path, tmp_path: Path) -> None:
+    source = plain_tree(tmp_path / "source")
+    source.chmod(0o700)
+    done("import", store, source, "--into", "there")
+    before = rows("status", store)[0]["last_event"]
+    told = rows("import", store, source, "--into", "there/on/the/way")[0]
+    made = rows("log", store, "--raw", "--all", "-n", "1000", "--since", f"@{before}")
+    made = [event for event in made if event["seq"] > before]
+    assert {event.get("correlation") for event in made} == {told["correlation"]} == {"import-2"}
+    assert told["events"] == len(
+        [event for event in made if event["type"] not in ("correlation-begun", "inodes-reserved")]
+    )
+    modes = {event["path"]: event["mode"] for event in made if event["type"] == "directory-created"}
+    ways = ("there/on", "there/on/the", "there/on/the/way")
+    assert [stat.S_IMODE(modes[way]) for way in ways] == [0o755, 0o755, 0o700]
+    assert tree_digest(exported(store, tmp_path / "out", "there/on/the/way")) == tree_digest(source)
+    assert "nothing to do" in done("import", store, source, "--into", "there/on/the/way")
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+@pytest.mark.parametrize(
+    ("into", "status", "words"),
+    [("g/x/y", 1, "g is no folder of the project"), ("new/" + "n" * 256, 2, "a name of 256 bytes")],
+)
+def test_an_into_that_cannot_be_made_is_refused_before_anything(
+    store: Path,
+    tmp_path: Path,
+    into: str,
+    status: int,
+    words: str,
+    dry: tuple[str, ...],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source = plain_tree(tmp_path / "source")
+    done("import", store, source)
+    before = rows("status", store)[0]["last_event"]
+    Refuses(capsys)("import", store, source, "--into", into, *dry, status=status, words=words)
+    assert rows("status", store)[0]["last_event"] == before
+
+
 def test_into_merges_and_says_first_what_it_would_replace(store: Path, tmp_path: Path) -> None:
     source = tmp_path / "source"
     (source / "d").mkdir(parents=True)

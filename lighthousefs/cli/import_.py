@@ -18,9 +18,10 @@ from lighthousefs.cli.options import PathArgument, json_option, target_argument
 from lighthousefs.cli.target import find, with_path
 from lighthousefs.cli.wording import counted
 from lighthousefs.errors import Unusable
+from lighthousefs.limits import NAME_BYTES_MAX
 
 if TYPE_CHECKING:
-    from lighthousefs.api import Node, Project
+    from lighthousefs.api import Project
     from lighthousefs.transfer.bring import Bringing
     from lighthousefs.transfer.plan import Plan
     from lighthousefs.transfer.survey import Survey
@@ -88,8 +89,8 @@ def _run(
     from lighthousefs.transfer.survey import survey
     from lighthousefs.transfer.walk import Walk
 
+    _require_way(opened, path)
     seq, top = opened.node(path)
-    _require_folder(path, top)
     with output.progress("looking", None, "entries") as advance:
         told = survey(Walk(opened, source, seq, top, path), check_stop, advance)
     _refuse_or_say(told, source, path, skip_unreadable)
@@ -103,9 +104,6 @@ def _run(
         _tell_plan(as_json, told, plan, replaced)
         return
     _say_what_goes(as_json, replaced)
-    if top is None:
-        top = _make_folders(opened, path)
-        seq, top = opened.node(path)
     with _progress(told) as bar:
         bringing = Bringing(Walk(opened, source, seq, top, path), source, advance=bar, check_stop=check_stop)
         bringing.run(skipped)
@@ -142,25 +140,16 @@ def _shown(source: bytes, path: bytes) -> str:
     return os.fsdecode(_joined(source, path))
 
 
-def _require_folder(path: bytes, top: Node | None) -> None:
-    if top is not None and not top.inode.is_dir:
-        raise Unusable(f"{os.fsdecode(path)} is no folder of the project", "--into names a folder")
-
-
-def _make_folders(opened: Project, path: bytes) -> Node | None:
-    from lighthousefs.domain.commands import CreateDirectory
-
-    made, node = b"", opened.node()[1]
-    for name in path.split(b"/"):
-        made = made + b"/" + name if made else name
-        below = opened.node(made)[1]
-        _require_folder(made, below)
-        if below is None:
-            assert node is not None
-            opened.append([CreateDirectory(node.ino, name, 0o755, os.getuid(), os.getgid())])
-            below = opened.node(made)[1]
-        node = below
-    return node
+def _require_way(opened: Project, path: bytes) -> None:
+    """Raises Unusable if the folder `path` neither is in the project nor could be made in it."""
+    way = b""
+    for name in path.split(b"/") if path else ():
+        if len(name) > NAME_BYTES_MAX:
+            raise Unusable(f"--into has a name of {len(name)} bytes", f"a name has at most {NAME_BYTES_MAX}", status=2)
+        way = way + b"/" + name if way else name
+        node = opened.node(way)[1]
+        if node is not None and not node.inode.is_dir:
+            raise Unusable(f"{os.fsdecode(way)} is no folder of the project", "--into names a folder")
 
 
 def _refuse_or_say(told: Survey, source: bytes, into: bytes, skip_unreadable: bool) -> None:
@@ -243,6 +232,7 @@ def stopping() -> Iterator[Callable[[], None]]:
 
     def check() -> None:
         if signal.SIGINT in came:
+            output.note("interrupted: what was brought so far stays; run this again, it goes on from there")
             raise KeyboardInterrupt
         if came:
             raise Unusable("ended by SIGTERM: what was brought so far stays", "run this again: it goes on from there")

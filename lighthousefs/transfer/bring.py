@@ -18,6 +18,7 @@ from typing import Any
 from lighthousefs.domain import commands as c
 from lighthousefs.domain.state import Inode
 from lighthousefs.errors import BatchRefused, Unusable
+from lighthousefs.ids import ROOT_INO
 from lighthousefs.transfer.compare import differing, same_kind, surely_same_contents, windows, xattrs_of
 from lighthousefs.transfer.descent import open_untouched
 from lighthousefs.transfer.walk import Found, Ref, Walk
@@ -25,6 +26,7 @@ from lighthousefs.transfer.walk import Found, Ref, Walk
 COMMANDS_A_BATCH = 256
 BYTES_A_BATCH = 2 << 20
 """A batch holds up the requests of a mounted store: some ms."""
+WAY_MODE = 0o755
 _WRITER = c.Standing(privileged=True, member=True, capability=True)
 
 
@@ -78,6 +80,7 @@ class Bringing:
 
     def _bring(self, found: Found) -> None:
         if found.parent is None:
+            self._make_top(found)
             return
         linked = not found.is_dir and found.seen.st_nlink > 1
         key = (found.seen.st_dev, found.seen.st_ino)
@@ -132,6 +135,24 @@ class Bringing:
                 return
             self._add_entry(found.parent, c.Unlink(self._ino(found.parent), found.name))
         self._add_entry(found.parent, c.Link(self._ino(first), self._ino(found.parent), found.name))
+
+    def _make_top(self, found: Found) -> None:
+        """The folder that all goes into and those on the way to it, as far as the project has not got them."""
+        if found.there is not None:
+            return
+        parent, way = Ref(ROOT_INO), b""
+        *above, last = self._walk.top_path.split(b"/")
+        for name in above:
+            way = way + b"/" + name if way else name
+            node = self._walk.project.node(way, at=f"@{self._walk.seq}")[1]
+            ref = Ref(node.ino if node is not None else 0)
+            if node is None:
+                made = c.CreateDirectory(self._ino(parent), name, WAY_MODE, os.geteuid(), os.getegid())
+                self._add(made, makes=ref)
+            parent = ref
+        seen = found.seen
+        top = c.CreateDirectory(self._ino(parent), last, stat.S_IMODE(seen.st_mode), seen.st_uid, seen.st_gid)
+        self._add(top, makes=found.ref)
 
     def _make(self, found: Found) -> None:
         assert found.parent is not None

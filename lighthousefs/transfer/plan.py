@@ -48,5 +48,5 @@ class Plan(Bringing):
             return found.ref, size
         return None
 
-    def _add(self, _command: Any, _makes: Ref | None = None, *, together: bool = False) -> None:  # noqa: ARG002
+    def _add(self, command: Any, makes: Ref | None = None, *, together: bool = False) -> None:  # noqa: ARG002
         self._asked += 1
