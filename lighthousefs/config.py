@@ -40,8 +40,11 @@ NOISE = (
     ".nfs????????????????*",
     ".git/*.lock",
     "*/.git/*.lock",
+    ".git/objects/*",
+    "*/.git/objects/*",
 )
-"""Where nothing else is said: vim, emacs and most others; LibreOffice, GNOME, JetBrains; NFS clients; git."""
+"""Where nothing else is said: vim, emacs and most others; LibreOffice, GNOME, JetBrains; NFS clients; git, which stores each
+content under the hash of it: of a commit the references and the index tell."""
 _COMMENT_LETTERS = 100
 
 

@@ -389,6 +389,52 @@ def test_large_files_are_in_the_line_of_their_folder(project: Project) -> None:
     assert (row["type"], row["path"], row["files"]) == ("files-created", "d", 9)
 
 
+def test_many_files_that_one_process_removed_are_a_line_for_each_folder(project: Project) -> None:
+    begin = project.engine.last_seq + 1
+    a_tree(project)
+    copy, below = project.ino_of(begin), project.ino_of(begin + 1)
+    others = [b"g%d" % number for number in range(8)]
+    for name in others:
+        project.echo(b"x", name)
+    begin = project.engine.last_seq
+    with project.one_process():
+        for folder, amount in ((below, 3), (copy, 5)):
+            for number in range(amount):
+                project.do(Unlink(folder, b"f%d" % number))
+            if folder == below:
+                project.do(RemoveDirectory(copy, b"below"))
+        project.do(Unlink(copy, b"link"))
+        project.do(RemoveDirectory(ROOT_INO, b"copy"))
+    with project.one_process():
+        for name in others:
+            project.do(Unlink(ROOT_INO, name))
+        project.echo(b"kept", b"kept")
+    rows = project.log(since=f"@{begin}")
+    assert [tuple(in_words(row)) for row in rows] == [
+        ("created", "kept", "+4"),
+        ("removed", "./", "8 files; the folder stays"),
+        ("removed", "copy/", "5 files, 1 other"),
+        ("removed", "copy/below/", "3 files"),
+    ]
+    assert [(row["files"], row["others"], row["removed"]) for row in rows[1:]] == [
+        (8, 0, False),
+        (5, 1, True),
+        (3, 0, True),
+    ]
+    covered = sorted(seq for row in rows for first, last in row["seqs"] for seq in range(first, last + 1))
+    assert covered == list(range(begin + 1, project.engine.last_seq + 1))
+
+
+def test_a_few_that_are_removed_are_a_line_each(project: Project) -> None:
+    for name in (b"a", b"b", b"c"):
+        project.echo(b"1", name)
+    begin = project.engine.last_seq
+    with project.one_process():
+        for name in (b"a", b"b", b"c"):
+            project.do(Unlink(ROOT_INO, name))
+    assert lines(project, begin) == [("unlinked", "c"), ("unlinked", "b"), ("unlinked", "a")]
+
+
 def test_a_few_files_are_a_line_each(project: Project) -> None:
     with project.one_process():
         for name in (b"a", b"b", b"c"):
@@ -404,13 +450,15 @@ def test_noise_is_recorded_and_hidden_unless_all_is_asked_for(project: Project) 
         project.do(Unlink(ROOT_INO, b"4913"))
     git = project.make_folder(b".git")
     project.echo(b"3", b"index.lock", git)
+    project.echo(b"5", b"1e", project.make_folder(b"objects", git))
     project.echo(b"4", b"yarn.lock")
     assert lines(project) == [
         ("version-closed", "yarn.lock"),
+        ("directory-created", ".git/objects"),
         ("directory-created", ".git"),
         ("version-closed", "f"),
     ]
-    assert len(lines(project, all=True)) == 3 + 4 * 3 + 1
+    assert len(lines(project, all=True)) == 4 + 4 * 3 + 2
     assert {"agent-registered", "session-started"} <= {row["type"] for row in project.log(all=True)}
 
 

@@ -143,6 +143,12 @@ def test_the_copy_of_a_tree_is_a_line_for_each_folder(
     counted = {row["path"].partition("/")[2]: (row["files"], row["others"], row["written"]) for row in found}
     assert counted == {"copy": (4, 1, 16), "copy/a": (1, 0, 4), "copy/a/deep": (30, 0, 120)}
     assert len(told(mounted, since, "--all")) == 3
+    since = mounted.newest()
+    ran("rm", "-rf", "copy", cwd=here)
+    found = rows("log", mounted.mount_point, "--since", f"@{since}")
+    counted = {row["path"].partition("/")[2]: (row["files"], row["others"], row["removed"]) for row in found}
+    assert counted == {"copy": (4, 1, True), "copy/a": (1, 0, True), "copy/a/deep": (30, 0, True)}
+    assert len(told(mounted, since, "--all")) == 3
 
 
 def test_an_import_is_a_line_for_each_folder_and_is_found_by_its_correlation(
@@ -183,7 +189,13 @@ def test_what_git_does_to_its_index_is_no_noise_and_its_lock_is(mounted: Mounted
     paths = [path for _kind, path in told(mounted, since)]
     assert ".git/index" in paths
     assert "g" in paths
-    assert not any(path.endswith(".lock") or "tmp_obj" in path for path in paths)
+    assert not any(path.endswith(".lock") or "objects/" in path for path in paths)
+    since = mounted.newest()
+    ran("git", "-c", "user.name=a", "-c", "user.email=b", "commit", "-q", "-m", "m", cwd=here)
+    paths = [path for _kind, path in told(mounted, since)]
+    assert any(path.startswith(".git/refs/heads/") for path in paths)
+    assert not any("objects/" in path for path in paths)
+    assert any("objects/" in path for _kind, path in told(mounted, since, "--all"))
 
 
 def test_what_is_explained_goes_to_the_side(mounted: Mounted, here: Path) -> None:

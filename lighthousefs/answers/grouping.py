@@ -4,7 +4,8 @@
 - A *replacement*: a new file is made, written and put in an older one's place, by `rename` over it (`sed -i`, most
   editors), or by moving the old one away before and removing it after (vim) or leaving it as a backup (emacs).
 - A *part* of a version, where that went on for so long, beside so much else, that it could not be held back for one line.
-- A *tree*: many files made by one process in one go (`cp -a`, `tar`, an import), a group for each folder.
+- A *tree*: many files made by one process in one go (`cp -a`, `tar`, an import), a group for each folder. *Emptied* ones are
+  those from which one process removed many (`rm -rf`).
 - Any other event is a group of its own.
 
 Each event is in exactly one group. What is found out by looking back is found in events that the asker may see.
@@ -28,6 +29,7 @@ from lighthousefs.tables.schema import SEQ_KEY, Table, ino_key, ino_seq_key, nam
 
 _WRITES = {"written", "truncated"}
 _MADE = {"file-created", "directory-created", "symlink-created", "node-created", "linked"}
+_REMOVED = {"unlinked", "directory-removed"}
 _DRESSING = {"attributes-changed", "xattr-set", "xattr-removed"}
 """What a copying program does to what it has made."""
 _CLAIMS_KEPT_MAX = 1024
@@ -40,13 +42,13 @@ _REPLACING_NS_MAX = 60_000_000_000
 _RUN_MADE_MIN = 8
 _TREE_MADE_MIN = 3
 _DRESSING_MAX = 256
-"""How many files make a run of one process a group; the second one where a folder is among them that it filled; and how
-much it may do besides between two of them."""
+"""How many files make a run of one process a group; the second one where a folder is among them that it filled or emptied;
+and how much it may do besides between two of them."""
 
 
 @dataclass(slots=True, eq=False)
 class Group:
-    """`head` is its newest event. `begin`: no older event belongs to it."""
+    """`head` is its newest event. `begin`: no older event belongs to it. `is_gone`: the folder was removed too."""
 
     head: Logged
     begin: int
@@ -58,6 +60,7 @@ class Group:
     about: Logged | None = None
     is_noise: bool = False
     is_cut: bool = False
+    is_gone: bool = False
     files: int = 0
     others: int = 0
     written: int = 0
@@ -88,11 +91,12 @@ class Group:
 
 @dataclass(slots=True, eq=False)
 class _Run:
-    """What one process does one after the other, as long as it is making files."""
+    """What one process does one after the other, as long as it is making files, or removing them."""
 
     key: tuple[int, ...]
     last_time: int
     last_fed: int
+    removes: bool
     made: list[tuple[Group, Logged, list[Group]]] = field(default_factory=list)
     amount: int = 0
     parents: set[int] = field(default_factory=set)
@@ -310,24 +314,25 @@ class Grouping:
     # Runs
 
     def _join_run(self, group: Group) -> None:
-        """A process that makes one file after the other; whatever else it does ends the run."""
+        """A process that makes or removes one file after the other; whatever else it does ends the run."""
         head = group.head
         if not head.event.pid or group.is_noise:
             return
         key = (head.event.session, head.event.pid, head.event.correlation)
         run = self._runs.get(key)
         is_making = head.event.type in _MADE or group.kind == "made" or (group.kind == "version" and bool(group.about))
-        is_part = is_making or head.event.type in _DRESSING
-        if run is not None and (not is_part or run.idle == _DRESSING_MAX):
+        removes = group.kind == "event" and head.event.type in _REMOVED
+        is_part = is_making or removes or head.event.type in _DRESSING
+        if run is not None and (not is_part or removes != run.removes or run.idle == _DRESSING_MAX):
             self._end(key)
             run = None
         if not is_part:
             return
         if run is None:
-            run = self._runs[key] = _Run(key, head.log_time, self._fed)
+            run = self._runs[key] = _Run(key, head.log_time, self._fed, removes)
         self._goes_on(run, head)
-        group.run, run.idle = run, 0 if is_making else run.idle + 1
-        if is_making:
+        group.run, run.idle = run, 0 if is_making or removes else run.idle + 1
+        if is_making or removes:
             self._made_in_run(run, group, group.about or head)
         else:
             run.waiting.setdefault(head.event.fields.ino, []).append(group)
@@ -339,8 +344,10 @@ class Grouping:
     def _made_in_run(self, run: _Run, group: Group, made: Logged) -> None:
         fields = made.event.fields
         run.amount += 1
-        run.parents.add(_folder_of(made))
-        run.is_tree = run.is_tree or (made.event.type == "directory-created" and fields.ino in run.parents)
+        is_filled = made.event.type == "directory-created" and fields.ino in run.parents
+        run.is_tree = run.is_tree or is_filled or (run.removes and fields.parent in run.parents)
+        # Newest first: a folder comes after what was made in it, and before what was removed from it.
+        run.parents.add(_folder_of(made) if not run.removes else fields.ino)
         run.made.append((group, made, run.waiting.pop(fields.ino, [])))
         if run.folders or run.amount >= (_TREE_MADE_MIN if run.is_tree else _RUN_MADE_MIN):
             for one in run.made:
@@ -348,24 +355,31 @@ class Grouping:
             run.made.clear()
 
     def _fold(self, run: _Run, group: Group, made: Logged, dressing: Sequence[Group]) -> None:
-        """Put what was made into the group of its folder, a folder into its own."""
-        is_folder = made.event.type == "directory-created"
+        """Put what was made or removed into the group of its folder, a folder into its own."""
+        is_folder = made.event.type in ("directory-created", "directory-removed")
         folder = made.event.fields.ino if is_folder else _folder_of(made)
         if not is_folder:
-            is_file = group.kind == "made" or made.event.type == "file-created"
+            is_file = group.kind == "made" or made.event.type == "file-created" or self._was_file(made)
             group.files, group.others = (1, 0) if is_file else (0, 1)
         kept = group
         for one in dressing:
             kept = self._merge(kept, one)
             kept.kind, kept.about = "made", made
+        kept.is_gone = made.event.type == "directory-removed"
         known = run.folders.get(folder)
         if known is not None:
             kept = self._merge(known, kept)
         if known is not None or is_folder:
-            kept.kind, kept.folder = "tree", folder
+            kept.kind, kept.folder = "emptied" if run.removes else "tree", folder
         run.folders[folder] = kept
         if len(kept.spans) > GROUP_SPANS_MAX and not run.is_over:
             self._end(run.key)
+
+    def _was_file(self, removed: Logged) -> bool:
+        if removed.event.type != "unlinked":
+            return False
+        row = self._engine.at(removed.seq - 1).inode(removed.event.fields.ino)
+        return row is not None and row.is_file
 
     def _merge(self, one: Group, other: Group) -> Group:
         """Both as one, where the one with the newer head stands."""
@@ -380,6 +394,7 @@ class Grouping:
                 kept.spans.append([first, last])
         kept.files, kept.others = kept.files + lost.files, kept.others + lost.others
         kept.written += lost.written
+        kept.is_gone = kept.is_gone or lost.is_gone
         return kept
 
     def _end_runs(self, now: int) -> None:

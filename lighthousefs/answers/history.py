@@ -51,8 +51,9 @@ def log(
     A row is its group's newest event as `event_json` has it, and `seqs`: which events it stands for, as [first, last]
     pairs. One of type `version-closed` has also `created`: whether the file was made by this version. Writes that no
     version has closed yet are one row, marked `open`. Both have `removed`: whether the file had no name left. Rows of
-    type `file-replaced`, `file-made` (`path`, `written`) and `files-created` (`path` of the folder, `files`, `others`,
-    `written`) stand for many events and have of the newest who, when and on whose behalf. What goes on beside thousands of
+    type `file-replaced`, `file-made` (`path`, `written`), `files-created` (`path` of the folder, `files`, `others`,
+    `written`) and `files-removed` (`removed`: whether the folder went too) stand for many events and have of the newest
+    who, when and on whose behalf. What goes on beside thousands of
     other changes is told in several rows; all but the newest of these are marked `part` and have `written`.
 
     `path` (from the project's root), `agent`, `session`, `correlation` and `type` keep what concerns them; `raw` and
@@ -160,6 +161,11 @@ def _row(engine: Engine, group: Group) -> Row:
         row = header_json(engine, head) | {"type": "files-created", "ino": group.folder}
         row |= {} if path is None else text_fields("path", path or b".")
         row |= {"files": group.files, "others": group.others, "written": group.written}
+    elif group.kind == "emptied":
+        path = engine.at(head.seq - 1).path(group.folder)
+        row = header_json(engine, head) | {"type": "files-removed", "ino": group.folder}
+        row |= {} if path is None else text_fields("path", path or b".")
+        row |= {"files": group.files, "others": group.others, "removed": group.is_gone}
     elif group.kind in ("replaced", "made") and group.about is not None:
         named = paths(engine, group.about)
         path = named.get("new_path", named.get("path"))

@@ -57,8 +57,9 @@ def in_words(row: dict[str, Any]) -> Words:
         case "file-replaced" | "file-made":
             return Words("created" if kind == "file-made" else "replaced", path, _bytes(row))
         case "files-created":
-            made = [counted(row[name], what) for name, what in (("files", "file"), ("others", "other")) if row[name]]
-            return Words("created", f"{path}/", ", ".join([*made, *filter(None, [_bytes(row)])]))
+            return Words("created", f"{path}/", ", ".join(filter(None, [_things(row), _bytes(row)])))
+        case "files-removed":
+            return Words("removed", f"{path}/", _things(row) + ("" if row["removed"] else "; the folder stays"))
         case "directory-created":
             return Words("created", f"{path}/")
         case "directory-removed":
@@ -119,6 +120,10 @@ def _path(row: dict[str, Any]) -> str:
     if "path" in row:
         return str(row["path"])
     return f"(inode {row['ino']})" if "ino" in row else ""
+
+
+def _things(row: dict[str, Any]) -> str:
+    return ", ".join(counted(row[name], what) for name, what in (("files", "file"), ("others", "other")) if row[name])
 
 
 def _bytes(row: dict[str, Any]) -> str:
