@@ -8,6 +8,7 @@ import pty
 import shutil
 import signal
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,38 @@ def test_an_interrupt_ends_it_with_130(store: Path) -> None:
         process.send_signal(signal.SIGINT)
         _out, errors = process.communicate(timeout=HANG_SECONDS)
     assert (process.returncode, errors) == (130, b"")
+
+
+INTERRUPTED_WHILE_LOADING = """
+import importlib.abc, os, signal, sys
+signal.signal(signal.SIGINT, signal.{handler})
+class Interrupts(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == "click":
+            os.kill(os.getpid(), signal.SIGINT)
+sys.meta_path.insert(0, Interrupts())
+sys.argv = ["lighthousefs", "--version"]
+from lighthousefs.cli.entry import main
+main()
+"""
+
+
+@pytest.mark.parametrize(("handler", "status"), [("default_int_handler", -signal.SIGINT), ("SIG_IGN", 0)])
+def test_an_interrupt_while_it_loads_ends_it_without_a_word(handler: str, status: int) -> None:
+    program = [sys.executable, "-c", INTERRUPTED_WHILE_LOADING.format(handler=handler)]
+    ended = subprocess.run(program, env=ENVIRONMENT, capture_output=True, check=False, timeout=HANG_SECONDS)
+    assert (ended.returncode, ended.stderr) == (status, b"")
+    assert bool(ended.stdout) == (status == 0)
+
+
+def test_an_interrupt_after_it_has_loaded_is_its_own_to_answer() -> None:
+    looks = (
+        "import signal; from lighthousefs.cli import main; main.main = lambda: print(signal.getsignal(signal.SIGINT))"
+    )
+    begins = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    program = f"{begins}; {looks}; from lighthousefs.cli.entry import main; main()"
+    told = subprocess.run([sys.executable, "-c", program], env=ENVIRONMENT, capture_output=True, text=True, check=True)
+    assert "default_int_handler" in told.stdout
 
 
 def _waits_in(pid: int) -> str:
