@@ -269,6 +269,26 @@ def test_a_copy_costs_no_contents_however_it_is_cut(project: Project, first: int
         assert bytes(again.engine.read(row_of(again, made[0]), 99_990, 70_001)) == data[99_990:169_991]
 
 
+@pytest.mark.parametrize("second", [4096, 8192, 10_240, 50_000])
+def test_copies_that_are_written_in_small_pieces_cost_no_contents(project: Project, second: int) -> None:
+    rng = random.Random(8)
+    data = {name: rng.randbytes(1_000_003) for name in (b"one", b"two")}
+    for name in data:
+        copied(project, name, data[name], 256 << 10)
+    copies = {name: project.make(name + b" copied") for name in data}
+
+    def both() -> None:
+        # In turn, so that each of them goes on where the other one did.
+        for at in range(0, 1_000_003, second):
+            for name, ino in copies.items():
+                project.do(Write(ino, at, data[name][at : at + second], False, 0))
+
+    events = 2 * (1_000_003 // second + 1)
+    assert grown(project, both) < 10_000 + 400 * events
+    for name, ino in copies.items():
+        assert contents_at(project.engine, ino, project.engine.last_seq) == data[name]
+
+
 def test_a_copy_costs_no_contents_where_others_wrote_meanwhile(project: Project) -> None:
     rng = random.Random(4)
     names, size, chunk = (b"one", b"two", b"three"), 400_000, 65_000

@@ -14,7 +14,7 @@ CREATES = (CreateFile, CreateDirectory, CreateSymlink, CreateNode)
 def carried_by(command: Command, fields: Any) -> Contents | None:
     """The contents that a command's event has."""
     if type(command) is Write:
-        return Contents(command.data, fields.digest, fields.offset)
+        return Contents(command.data, fields.digest, fields.ino, fields.offset)
     if type(command) is Repeat:
-        return Contents(b"", fields.digest, fields.offset, tuple(Extent(*part) for part in command.parts))
+        return Contents(b"", fields.digest, fields.ino, fields.offset, tuple(Extent(*part) for part in command.parts))
     return None

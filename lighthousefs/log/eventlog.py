@@ -40,13 +40,14 @@ class Committed(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """Bytes that an event carries, their BLAKE3 digest, and where in their file they go.
+    """Bytes that an event carries, their BLAKE3 digest, and into which file they go, where.
 
     Of bytes that are known to be stored there are the `extents` in place of the `data`.
     """
 
     data: bytes
     digest: bytes
+    ino: int
     offset: int
     extents: tuple[Extent, ...] = ()
 
@@ -202,7 +203,7 @@ class EventLog(EventIndex):
         if carried.extents:
             length = sum(extent.length for extent in carried.extents)
             return Reference(payload, carried.digest, length, carried.extents)
-        extents = self._repeats.find(carried.data, carried.offset)
+        extents = self._repeats.find(carried.data, carried.ino, carried.offset)
         if extents:
             return Reference(payload, carried.digest, len(carried.data), extents)
         self._repeats.learn(payload, carried.data, carried.offset)

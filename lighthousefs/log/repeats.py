@@ -5,12 +5,14 @@ where it is stored: the first page of every payload, and each that begins a regi
 where a copy that is written in other pieces begins, or goes on behind the end of an older piece. A row is a hint, no more:
 the stored bytes around it are read and compared, and contents count as repeated only if all of them are found. What lies
 before the first such page, or behind the last, is looked for in what was stored just before or after: a file that is written
-from one end to the other comes by events that follow one another.
+from one end to the other comes by events that follow one another. So what goes on in a file where contents that were found
+ended is looked for where they go on: most programs copy by pieces that are smaller than a region.
 Inserted one by one such keys would cost more than all other rows of an event; they are gathered and put in their order.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import suppress
 from struct import Struct
@@ -28,6 +30,8 @@ from lighthousefs.tables.schema import Table
 PAGE_BYTES = 4096
 EXTENTS_MAX = 64
 """A copy of contents in more pieces than this would cost more than it saves, in rows and in reads."""
+FOLLOWED_MAX = 64
+"""So many files are copied at a time."""
 NEAR_EVENTS = 8
 """As far as the next payload of a file is looked for: others may write meanwhile."""
 
@@ -43,6 +47,8 @@ class Repeats:
         self._kv = kv
         self._readers = readers
         self._gathered: dict[int, _Where] = {}
+        # Where what was found for a file ended: the place in that file, the payload and the place in it.
+        self._followed: OrderedDict[int, tuple[int, int, int]] = OrderedDict()
 
     def learn(self, payload: int, data: bytes | memoryview, file_offset: int) -> None:
         """The payload is stored in full; it is what its file has at `file_offset`."""
@@ -70,9 +76,30 @@ class Repeats:
             self._kv.put(Table.DIGESTS, _KEY.pack(page_sum), _VALUE.pack(*self._gathered[page_sum]))
         self._gathered.clear()
 
-    def find(self, data: bytes | memoryview, file_offset: int) -> tuple[Extent, ...]:
-        """Parts of older payloads that are these contents, compared byte for byte; none if any of it is missing."""
+    def find(self, data: bytes | memoryview, ino: int, file_offset: int) -> tuple[Extent, ...]:
+        """Parts of older payloads that are these contents of a file, compared byte for byte; none if any is missing."""
         view = memoryview(data)
+        extents = self._onward(view, ino, file_offset) or self._by_pages(view, file_offset)
+        if extents:
+            last = extents[-1]
+            self._followed[ino] = (file_offset + len(view), last.payload_id, last.offset + last.length)
+            if len(self._followed) > FOLLOWED_MAX:
+                self._followed.popitem(last=False)
+        return extents
+
+    def _onward(self, view: memoryview, ino: int, file_offset: int) -> tuple[Extent, ...]:
+        """What follows on contents that were found; a page at least, as a row costs as much as less."""
+        reached, payload, begin = self._followed.pop(ino, (-1, 0, 0))
+        if reached != file_offset or len(view) < PAGE_BYTES:
+            return ()
+        place = find_place(self._kv, payload)
+        length = min(len(view), place.length - begin) if isinstance(place, Place) else 0
+        if not length or not isinstance(place, Place) or self._read(place, begin, length) != view[:length]:
+            return ()
+        rest = self._along(payload, view[length:], 1)
+        return (Extent(payload, begin, length), *rest) if rest or length == len(view) else ()
+
+    def _by_pages(self, view: memoryview, file_offset: int) -> tuple[Extent, ...]:
         extents: list[Extent] = []
         done = 0
         while done < len(view):
