@@ -26,7 +26,8 @@ lost, with who did it and when. The past is just more folders. Paths here are fr
     2026-11-23T04:22:32Z     an instant (shorter forms are their start; without an offset it is UTC)
     now, @421, tag:v1        the newest moment, right after event 421, the moment of a tag
 
-`ls history/` shows some moments at which something had changed; any other is there as well: name it.
+`ls history/` shows some moments at which something had changed; any other is there as well: name it. What lies before the
+first event is not there: a project that is two minutes old has no `5m-ago`.
 
 ## Six examples
 
