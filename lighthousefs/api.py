@@ -174,6 +174,11 @@ class Project:
         rows = self._ask("contents", ino=ino, seq=seq, offset=offset, length=length)
         return [(row["offset"], row["data"]) for row in rows]
 
+    def data_from(self, ino: int, seq: int, offset: int) -> int:
+        """Where the next bytes of a file at or behind `offset` may stand: what lies between is a hole. Its size at the end."""
+        (row,) = self._ask("data_from", ino=ino, seq=seq, offset=offset)
+        return int(row["offset"])
+
     def ask(self, question: str, **arguments: Any) -> Iterator[Row]:
         """Rows of the answer to any question that a daemon answers."""
         return self._ask(question, **arguments)

@@ -83,7 +83,20 @@ ARGUMENTS = [
     "correlation",
     "origin",
 ]
-ASKED = ["log", "show", "status", "costs", "sync", "config", "node", "children", "contents", "events", "append"]
+ASKED = [
+    "log",
+    "show",
+    "status",
+    "costs",
+    "sync",
+    "config",
+    "node",
+    "children",
+    "contents",
+    "data_from",
+    "events",
+    "append",
+]
 QUESTIONS = st.fixed_dictionaries(
     {"v": st.just(1), "ask": st.sampled_from(ASKED)},
     optional={name: VALUES for name in ARGUMENTS if name != "v"},

@@ -96,6 +96,19 @@ def contents(engine: Engine, asker: Asker, *, ino: int, seq: int, offset: int, l
         yield {"offset": start, "data": bytes(engine.read(row, start, end - start, seq))}
 
 
+def data_from(engine: Engine, *, ino: int, seq: int, offset: int) -> Iterator[Row | None]:
+    """A row of the `offset` where the next bytes of a file at or behind an offset may stand: what lies between is a hole.
+
+    Raises Refused for what is no file then.
+    """
+    require_event(engine, seq)
+    moment = engine.at(seq)
+    row = moment.inode(ino)
+    if row is None or not row.is_file:
+        raise Refused(errno.EINVAL, f"inode {ino} at event {seq}")
+    yield {"offset": moment.data_from(row, offset)}
+
+
 def _node(moment: Moment, ino: int, row: Inode) -> Row:
     xattrs = {}
     if row.xattrs:

@@ -82,10 +82,13 @@ class _NamedArguments(Arguments):
     names: Annotated[list[bytes], Field(max_length=limits.CHILDREN_MAX)]
 
 
-class _ContentsArguments(Arguments):
+class _PlaceArguments(Arguments):
     ino: _Ino
     seq: _Seq
     offset: Annotated[int, Field(ge=0, le=limits.FILE_BYTES_MAX)]
+
+
+class _ContentsArguments(_PlaceArguments):
     length: Annotated[int, Field(ge=1, le=limits.WRITE_BYTES_MAX)]
 
 
@@ -233,6 +236,10 @@ def _project_handlers(
         require_past(asker)
         return folders.contents(engine, asker, **checked(_ContentsArguments, arguments).model_dump())
 
+    def data_from(arguments: dict[str, Any], asker: Asker) -> Answer:
+        _require_all(asker)
+        return folders.data_from(engine, **checked(_PlaceArguments, arguments).model_dump())
+
     def events(arguments: dict[str, Any], asker: Asker) -> Answer:
         _require_all(asker)
         return ranges.events(engine, **checked(_EventsArguments, arguments).model_dump())
@@ -262,6 +269,7 @@ def _project_handlers(
         "children": Handler(children),
         "named": Handler(named),
         "contents": Handler(contents),
+        "data_from": Handler(data_from),
         "events": Handler(events),
         "append": Change(append, settled, turns.mine),
         "planned": Handler(planned),

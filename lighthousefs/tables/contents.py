@@ -200,6 +200,15 @@ def pieces(kv: Kv, inode: Inode, offset: int, length: int, seq: int = SEQ_MAX) -
     return found
 
 
+def data_from(kv: Kv, inode: Inode, offset: int) -> int:
+    """Where the first region begins, at or behind `offset`, that ever had a piece; the file's size if there is none."""
+    found = kv.ceiling(Table.EXTENTS, body_key(inode.body, offset // BLOCK_BYTES))
+    if found is None:
+        return inode.size
+    _branch, body, region = BODY_KEY.unpack(found[0])
+    return min(max(offset, region * BLOCK_BYTES), inode.size) if body == inode.body else inode.size
+
+
 def _continues(piece: Piece, last: Piece) -> bool:
     return (
         piece.payload == last.payload

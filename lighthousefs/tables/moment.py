@@ -187,6 +187,10 @@ class Moment:
         """Where the bytes [offset, offset + length) of the file come from; holes are left out."""
         return contents.pieces(self.kv, inode, offset, min(length, inode.size - offset), self.seq)
 
+    def data_from(self, inode: Inode, offset: int) -> int:
+        """Where the next bytes at or behind `offset` may stand that are no hole; the file's size if there are none."""
+        return contents.data_from(self.kv, inode, offset)
+
     def changes(self, ino: int, after: int, rows_max: int) -> tuple[list[int], int]:
         """Events behind `after` that wrote or cut the file, in order, and up to which event they are told, this moment's at
         the end. At most `rows_max` rows are read."""
