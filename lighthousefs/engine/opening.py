@@ -6,6 +6,7 @@ finishes what the killed daemon's callers had begun: versions that were never cl
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import shutil
@@ -39,7 +40,7 @@ from lighthousefs.engine.rebuild import rebuild_index
 from lighthousefs.engine.replaying import replay
 from lighthousefs.engine.space import Space
 from lighthousefs.engine.unfinished import version_so_far
-from lighthousefs.errors import Damaged, DiskFull, IndexDamaged
+from lighthousefs.errors import Damaged, DiskFull, IndexDamaged, Unusable
 from lighthousefs.ids import ROOT_INO
 from lighthousefs.log.clock import LogClock
 from lighthousefs.log.eventlog import EventIndex, committed
@@ -134,9 +135,11 @@ def open_store(
 
     `doing` is told to those who are refused meanwhile. `owner` (uid, gid) will have the root of a store that has no event yet,
     as where its making was cut short: if nothing is said, whoever has its folder. `clock` makes the log's clock from the
-    newest log time. Raises Unusable if another process holds the store, Damaged if it may not be changed because stored
-    bytes are not what was written, FormatError for what this version does not know.
+    newest log time. Raises Unusable if another process holds the store, or it is to be changed on a read-only disk; Damaged if
+    it may not be changed because stored bytes are not what was written, FormatError for what this version does not know.
     """
+    if not read_only:
+        _require_writable(store)
     lock = store.lock(mount_point=mount_point, socket=control_socket, doing=doing)
     scratch: Path | None = None
     damage: Damaged | None = None
@@ -187,6 +190,13 @@ def open_store(
             why = "this is a copy; if its original was mounted then, make it again when that one is unmounted"
             raise Damaged(error.place, f"{error.what} ({why})") from error
         raise
+
+
+def _require_writable(store: Store) -> None:
+    with contextlib.suppress(OSError):
+        if os.statvfs(store.path).f_flag & os.ST_RDONLY:
+            hint = "what it holds can be read: lighthousefs mount --read-only STORE MOUNTPOINT"
+            raise Unusable(f"{store.path} is on a disk that is read-only", hint)
 
 
 def _make_again_or_keep(store: Store, known_synced: int | None, space: Space) -> str | None:

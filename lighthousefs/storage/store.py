@@ -20,16 +20,17 @@ import errno
 import json
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, ValidationError
 
-from lighthousefs.errors import Damaged, DiskFull, FormatError, StorageError, Unusable
+from lighthousefs.errors import Damaged, DiskFull, FormatError, InUse, StorageError, Unusable
 from lighthousefs.limits import SEGMENT_BYTES
 from lighthousefs.mountinfo import Mount, mount_of, mounts, without_links
+from lighthousefs.runtime import socket_path
 from lighthousefs.shell import quoted
 from lighthousefs.storage.journal import Journal
 from lighthousefs.storage.lock import LOCK_TEXT, Holder, Lock, holder_of, in_use, take, way_out
@@ -216,7 +217,10 @@ class Store:
         assert not self._is_locked(), "one lock a store"
         if mount_point is not None:
             _refuse_file_system(self.path, mount_of(self.path))
-        lock = take(self.path, mount_point=mount_point, socket=socket, doing=doing)
+        try:
+            lock = take(self.path, mount_point=mount_point, socket=socket, doing=doing)
+        except InUse as error:
+            raise in_use(self.path, self.holder()) from error
         try:
             self.contents = _read_store_json(self.path, self.known)
         except BaseException:
@@ -230,7 +234,16 @@ class Store:
 
     def holder(self) -> Holder | None:
         """Who holds the lock now, or None, whatever a killed process left in the file `lock`."""
-        return holder_of(self.path)
+        holder = holder_of(self.path)
+        if holder is None or holder.since is not None:
+            return holder
+        # It could write down nothing, on a disk that is full or read-only: then the mount tells.
+        for mount in mounts():
+            if mount.is_ours and mount.source == os.fspath(self.path):
+                is_for_others = "allow_other" in mount.super_options.split(",")
+                socket = socket_path(self.contents.store_id, self.path, for_others=is_for_others)
+                return replace(holder, mount_point=mount.mount_point, socket=socket)
+        return holder
 
 
 def require_place(path: Path, mounts: Sequence[Mount] | None = None) -> Path:
