@@ -17,9 +17,12 @@ from lighthousefs.domain.commands import CloseVersion, CreateFile, Truncate, Unl
 from lighthousefs.domain.state import Inode
 from lighthousefs.engine.engine import Engine
 from lighthousefs.engine.opening import KNOWN, create_store, open_store
+from lighthousefs.errors import DamagedContents
 from lighthousefs.ids import ROOT_INO, payload_id
 from lighthousefs.limits import BLOCK_BYTES
+from lighthousefs.log.payloads import Place, find_place, read_pieces
 from lighthousefs.log.repeats import EXTENTS_MAX
+from lighthousefs.storage.segment import SegmentReader, segment_name
 from lighthousefs.storage.store import Store
 from lighthousefs.tables import contents, regions
 from lighthousefs.tables.memory import MemoryKv
@@ -371,3 +374,23 @@ def test_many_small_changes_of_one_region_cost_little(project: Project) -> None:
         project.do(Write(ino, rng.randrange(BLOCK_BYTES - 8), rng.randbytes(8), False, 0))
     past = sum(len(value) for _key, value in project.engine.environment.scan(Table.EXTENTS_PAST))
     assert past < 1000 * 400
+
+
+def test_where_a_segment_was_cut_the_contents_that_lay_there_are_named(project: Project, tmp_path: Path) -> None:
+    """Neighbours are fetched by one read, which fails for all of them."""
+    ino = project.make(b"file")
+    project.write(ino, b"a" * 5000)
+    lost = project.write(ino, b"b" * 5000, offset=5000)
+    row = project.engine.state.inode(ino)
+    place = find_place(project.engine.environment, payload_id(lost, 0))
+    assert row is not None
+    assert isinstance(place, Place)
+    segment = project.opened.store.journal / segment_name(place.lane, place.segment)
+    (tmp_path / "cut").mkdir()
+    (tmp_path / "cut" / segment.name).write_bytes(segment.read_bytes()[: place.offset + 7])
+    readers = (SegmentReader(tmp_path / "cut"),)
+    pieces = contents.pieces(project.engine.environment, row, 0, row.size)
+    with pytest.raises(DamagedContents) as found:
+        read_pieces(project.engine.environment, readers, pieces, 0, row.size)
+    readers[0].close()
+    assert (found.value.payload, found.value.offset) == (payload_id(lost, 0), place.offset)

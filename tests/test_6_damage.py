@@ -16,6 +16,8 @@ from difference import refused_with
 from mounting import Mounted
 from users import User, as_user
 
+from lighthousefs.limits import BLOCK_BYTES
+
 CONTENTS = b"0123456789abcdef" * 1000
 OTHER = User(3456, 3457)
 FAST = "[scrub]\nmib_per_second = 4096.0\ndays = 0.0\n"
@@ -110,6 +112,33 @@ def test_damage_that_a_read_meets_is_told_with_file_place_and_path(reachable: Pa
         assert (hidden.returncode, "no event" in hidden.stderr) == (1, True), hidden
         assert (json.loads(done("show", mounted.mount_point, str(row["seq"]), "--json"))) == row
         assert row in [json.loads(line) for line in (mounted.mount_point / "events/newest").read_text().splitlines()]
+
+
+def test_the_block_that_is_damaged_is_named_and_known_damage_is_no_news_to_verify(reachable: Path) -> None:
+    contents = os.urandom(4 * BLOCK_BYTES)
+    with with_settings(reachable, NEVER) as mounted:
+        file = mounted.current / "file"
+        with file.open("wb", buffering=0) as writing:
+            assert writing.write(contents) == len(contents)
+        mounted.unmount()
+        (segment,) = (mounted.store / "journal").iterdir()
+        begin = segment.read_bytes().index(contents)
+        flip(mounted, contents, 2 * BLOCK_BYTES + 7)
+        mounted.mount()
+        assert run("verify", mounted.mount_point).returncode == 0
+        refused_with(errno.EIO, file.read_bytes)
+        assert [alert["offset"] for alert in alerts(mounted)] == [begin + 2 * BLOCK_BYTES]
+        told = run("verify", mounted.mount_point)
+        assert (told.returncode, "(file: bytes 131072 to 196608 of version" in told.stdout) == (1, True), told
+        mounted.unmount()
+        assert run("verify", mounted.store).returncode == 1
+        flip_back = segment.read_bytes()[:begin] + contents + segment.read_bytes()[begin + len(contents) :]
+        segment.write_bytes(flip_back)
+        # Whole again: for who looks, and, without a round of the scrub, for who is told.
+        assert run("verify", mounted.store).returncode == 0
+        mounted.mount()
+        wait_for(lambda: alerts(mounted) == [])
+        assert file.read_bytes() == contents
 
 
 def found_events(mounted: Mounted) -> list[dict[str, Any]]:

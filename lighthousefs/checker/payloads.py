@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from blake3 import blake3
@@ -38,12 +38,13 @@ def check_payloads(kv: Kv, readers: Readers, tally: Tally) -> Iterator[str]:
         yield bad.what
 
 
-def bad_contents(kv: Kv, readers: Readers, tally: Tally) -> Iterator[BadContents]:
-    """Every payload that an event carried and that is not what was written, in the order of events.
+def bad_contents(kv: Kv, readers: Readers, tally: Tally, only: Iterable[int] | None = None) -> Iterator[BadContents]:
+    """Every payload that an event carried and that is not what was written, in the order of events; with `only` of these.
 
     What cannot be told from tables that are broken themselves is left to the checks of these.
     """
-    for key, _value in tally.scan(kv, Table.PLACES):
+    keys = (key for key, _value in tally.scan(kv, Table.PLACES)) if only is None else map(seq_key, sorted(only))
+    for key in keys:
         try:
             payload = SEQ_KEY.unpack(key)[0]
             place = find_place(kv, payload)

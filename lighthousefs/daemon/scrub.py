@@ -54,13 +54,13 @@ class Scrub:
         self._at = scrubbed(engine.environment)
 
     async def run(self) -> None:
-        """Look at what is known to be damaged, then go round."""
-        if not self._bytes_per_second:
-            return
+        """Look at what is known to be damaged, then go round, if that is wanted."""
         await trio.sleep(_START_SECONDS)
         while True:
             try:
                 await self._look_again()
+                if not self._bytes_per_second:
+                    return
                 while True:
                     await self._wait_for_round()
                     await self._slice()

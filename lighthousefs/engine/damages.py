@@ -53,6 +53,12 @@ def scrubbed(kv: Kv) -> Scrubbed:
     return Scrubbed(0, 0) if value is None else Scrubbed(*msgpack.unpackb(value))
 
 
+def known_damages(kv: Kv) -> list[Damage]:
+    """What reads and the scrub came upon, the oldest first."""
+    value = kv.get(Table.META, _KEY)
+    return [] if value is None else [Damage(*row) for row in msgpack.unpackb(value, use_list=False)]
+
+
 def _nobody_asks(_damage: Damage) -> None:
     """Only a daemon has the log tell of it: a command that reads a store leaves it as it is."""
 
@@ -64,9 +70,7 @@ class Damages:
         self._kv = kv
         self._remember = remember
         self.on_found: Callable[[Damage], None] = _nobody_asks
-        value = kv.get(Table.META, _KEY)
-        rows = [] if value is None else msgpack.unpackb(value, use_list=False)
-        self._found = {row[0]: Damage(*row) for row in rows}
+        self._found = {damage.payload: damage for damage in known_damages(kv)}
 
     def __iter__(self) -> Iterator[Damage]:
         return iter(self._found.values())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from lighthousefs.answers.eventjson import text_fields
 from lighthousefs.checker.payloads import BadContents, bad_contents
@@ -19,8 +19,8 @@ from lighthousefs.tables.rows import VERSION
 from lighthousefs.tables.schema import INO_SEQ_KEY, Table, ino_key, ino_seq_key, seq_key
 
 
-def lost_contents(kv: Kv, readers: Readers, tally: Tally) -> Iterator[Finding]:
-    """Every payload that is not what was written, with what it was part of.
+def lost_contents(kv: Kv, readers: Readers, tally: Tally, only: Iterable[int] | None = None) -> Iterator[Finding]:
+    """Every payload, with `only` each of these, that is not what was written, with what it was part of.
 
     The facts of each: `path` (the file's at the newest moment, or its last), `seq` of the event that wrote the bytes, `version`
     that they were part of (null: of none that was closed), `ranges` in the file (offset and length), and `newest`, whether the
@@ -28,7 +28,7 @@ def lost_contents(kv: Kv, readers: Readers, tally: Tally) -> Iterator[Finding]:
     """
     last = kv.floor(Table.EVENTS, seq_key((1 << 64) - 1))
     newest = Moment(kv, int.from_bytes(last[0], "big") if last else 0)
-    for bad in bad_contents(kv, readers, tally):
+    for bad in bad_contents(kv, readers, tally, only):
         try:
             yield _told(kv, newest, bad)
         except (LighthouseError, *UNREADABLE):

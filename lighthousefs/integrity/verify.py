@@ -18,6 +18,7 @@ from pathlib import Path
 from lighthousefs.checker.chain import check_chain
 from lighthousefs.checker.tables import CHECKS
 from lighthousefs.checker.tally import Tally
+from lighthousefs.engine.damages import known_damages
 from lighthousefs.engine.opening import TABLE_NAMES, is_of_this_version
 from lighthousefs.errors import Unusable
 from lighthousefs.integrity.apart import Finding, Part, Seen, run_apart
@@ -25,7 +26,7 @@ from lighthousefs.integrity.journalled import check_journal, check_journal_alone
 from lighthousefs.integrity.losses import lost_contents
 from lighthousefs.integrity.replayed import check_replay
 from lighthousefs.log.merkle import Head
-from lighthousefs.log.payloads import DERIVED_LANE
+from lighthousefs.log.payloads import DERIVED_LANE, Readers
 from lighthousefs.storage.environment import Environment
 from lighthousefs.storage.indexfile import index_is_whole
 from lighthousefs.storage.segment import SegmentReader
@@ -103,7 +104,7 @@ def look_at(
         alone = journal_part(place.store, deep=deep)
         yield from run_apart([alone], seen)
         return
-    parts = [*_parts(place, rows, expected), *(_deep_parts(place, rows) if deep else [])]
+    parts = [*_parts(place, rows, expected), *(_deep_parts(place, rows) if deep else [_known_part(place)])]
     seen.counts["tables"] = len(rows)
     yield from run_apart(parts, seen, began(sum(part.rows for part in parts)))
 
@@ -182,10 +183,22 @@ def payloads_part(place: Place, rows: int) -> Part:
     """The look at every stored byte."""
 
     def payloads(kv: Kv, tally: Tally) -> Iterator[str | Finding]:
-        readers = (SegmentReader(place.store.journal), SegmentReader(place.store.index, DERIVED_LANE))
-        return lost_contents(kv, readers, tally)
+        return lost_contents(kv, _readers(place), tally)
 
     return Part("payloads", rows, partial(_on_tables, place, payloads))
+
+
+def _known_part(place: Place) -> Part:
+    """The look at what reads and the scrub found to be damaged, which may be whole again."""
+
+    def known(kv: Kv, tally: Tally) -> Iterator[str | Finding]:
+        return lost_contents(kv, _readers(place), tally, [damage.payload for damage in known_damages(kv)])
+
+    return Part("payloads", 0, partial(_on_tables, place, known))
+
+
+def _readers(place: Place) -> Readers:
+    return SegmentReader(place.store.journal), SegmentReader(place.store.index, DERIVED_LANE)
 
 
 _GONE_THROUGH = {

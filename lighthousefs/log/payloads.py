@@ -216,13 +216,25 @@ def _fetch(readers: Readers, fetch: list[_Wanted], taken: dict[int, memoryview])
     try:
         stored = memoryview(readers[first.lane].read(first.segment, begin, end - begin))
     except Damaged as error:
+        if len(fetch) > 1:
+            # One of them lies where the file has nothing: that one is to be named.
+            for wanted in fetch:
+                _fetch(readers, [wanted], taken)
+            return
         raise _damaged(first.payload, first.lane, first.segment, begin, error.what) from error
     for wanted in fetch:
         at = wanted.offset - begin
         blocks = stored[at : at + wanted.length]
-        if block_sums(blocks) != wanted.sums:
-            raise _damaged(wanted.payload, wanted.lane, wanted.segment, wanted.offset, _NOT_AS_WRITTEN)
+        sums = block_sums(blocks)
+        if sums != wanted.sums:
+            bad = wanted.offset + _first_difference(sums, wanted.sums) * BLOCK_BYTES
+            raise _damaged(wanted.payload, wanted.lane, wanted.segment, bad, _NOT_AS_WRITTEN)
         taken[wanted.start] = blocks[wanted.taken]
+
+
+def _first_difference(these: Sequence[int], those: Sequence[int]) -> int:
+    pairs = enumerate(zip(these, those, strict=False))
+    return next((block for block, (mine, told) in pairs if mine != told), min(len(these), len(those)))
 
 
 def verify_place(readers: Readers, payload: int, place: Place) -> None:
