@@ -3,6 +3,7 @@ backed up as if it were whole."""
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from commandline import Refuses, project_in, run
 
 from lighthousefs.backup.depot import Depot
 from lighthousefs.backup.manifest import Manifest, encode
-from lighthousefs.errors import Damaged
+from lighthousefs.errors import Damaged, DamagedContents
 
 
 @pytest.fixture
@@ -174,7 +175,7 @@ def test_a_segment_of_another_line_is_found(store: Path, dest: Path, tmp_path: P
     pieces += [piece for piece in theirs.pieces if piece.segment == segment]
     mixed = mine.model_copy(update={"pieces": tuple(sorted(pieces))})
     (dest / "backups" / f"{mine.id}.json").write_bytes(encode(mixed))
-    assert "journal/" in problems(dest)[mine.id][0]
+    assert "segments/" in problems(dest)[mine.id][0]
     assert problems(dest)[theirs.id] == []
 
 
@@ -203,6 +204,55 @@ def test_a_damaged_store_is_not_backed_up_as_if_it_were_whole(
     status, words = status_of(capsys, "backup", "create", store, dest)
     assert (status, "the store is damaged" in words) == (1, True)
     assert not dest.exists()
+
+
+def find_damage(store: Path, ino: int) -> None:
+    """As a reader of a mount would; what is known is kept with the next event."""
+    with project_in(store) as project:
+        row = project.engine.state.inode(ino)
+        assert row is not None
+        with pytest.raises(DamagedContents):
+            project.engine.read(row, 0, row.size)
+        project.make(b"after that")
+
+
+def test_a_backup_of_damaged_contents_is_made_and_said_to_be_one(
+    store: Path, dest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contents = b"that will be damaged" * 50
+    with project_in(store) as project:
+        ino = project.echo(contents, b"file")
+        wrote = project.engine.last_seq - 1
+    work_in(store, 2)
+    back_up(store, dest)
+    (segment,) = (path for path in (store / "journal").iterdir() if contents in path.read_bytes())
+    at = segment.read_bytes().index(contents)
+    flip(segment, at + 7)
+    assert status_of(capsys, "backup", "create", store, tmp_path / "unknown")[0] == 0, "nobody knows of it yet"
+    find_damage(store, ino)
+    # What was copied when it was whole still is.
+    status, words = status_of(capsys, "backup", "create", store, dest)
+    assert status == 0
+    assert (
+        f"file, version @{wrote + 1}: damaged in the store (journal/{segment.name} at offset {at}), but not in" in words
+    )
+    assert status_of(capsys, "backup", "create", store, tmp_path / "new")[0] == 1
+    status, words = status_of(capsys, "backup", "create", store, tmp_path / "new", "--json")
+    assert status == 1
+    made, _note, problem = (json.loads(line) for line in words.splitlines() if line.startswith("{"))
+    place = {"path": "file", "event": wrote, "version": wrote + 1, "file": f"journal/{segment.name}", "offset": at}
+    assert made["damaged"] == [place]
+    assert f"{made['id']} was made, with 1 damaged part" in problem["message"]
+    # The file to remove is one of the backup, not of the store.
+    (wrong,) = problems(tmp_path / "new")[made["id"]]
+    piece = tmp_path / "new" / wrong.partition(": record")[0]
+    assert piece.is_file()
+    flip(segment, at + 7)
+    status, words = status_of(capsys, "backup", "verify", tmp_path / "new")
+    assert (status, "a backup that was made of a damaged store stays so" in words) == (1, True)
+    piece.unlink()
+    assert status_of(capsys, "backup", "create", store, tmp_path / "new")[0] == 0
+    assert [not found for found in problems(tmp_path / "new").values()] == [False, False, True]
 
 
 def test_a_journal_that_lost_a_file_is_told(store: Path, dest: Path) -> None:

@@ -159,7 +159,8 @@ def test_a_broken_rule_is_named(made: Segment, words: str, tmp_path: Path) -> No
         made.before = BEFORE
     with pytest.raises(Damaged, match=words) as found:
         read(made, tmp_path)
-    assert found.value.place.startswith("journal/0-00000005.seg record ")
+    assert found.value.place.startswith("segments/00000005-")
+    assert " of segment 5" in found.value.place
 
 
 @pytest.mark.parametrize("cut", [1, 8, 40, 70])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from lighthousefs.answers.eventjson import Row
+from collections.abc import Iterator
+
+from lighthousefs.answers.eventjson import Row, text_fields
 from lighthousefs.engine.engine import Engine
 from lighthousefs.errors import Unusable
+from lighthousefs.log.payloads import EVENT_LANE, Place, find_place
 from lighthousefs.storage.store import Store
 
 
@@ -16,6 +19,8 @@ def position(engine: Engine, store: Store) -> Row:
     - `number`: of that record
     - `seq`, `log_time`: of that event, the time in ns since 1970 UTC
     - `now`: of the log's clock, in the same unit
+    - `damages`: contents that are known as damaged, each a row with `path`, `event` and `version` (null: none that is closed),
+      `file` and `offset` of the damage, `stored_at` (segment, offset and length of them all) and the `sums` of their blocks
 
     All of it is on disk once a `sync` that was asked for afterwards is answered. Raises Unusable if the store is damaged:
     what lies behind the damage would be missing.
@@ -32,4 +37,20 @@ def position(engine: Engine, store: Store) -> Row:
         "seq": engine.log.last_seq,
         "log_time": engine.log.last_time,
         "now": engine.clock.now(),
+        "damages": list(_damages(engine)),
     }
+
+
+def _damages(engine: Engine) -> Iterator[Row]:
+    for damage in engine.damages:
+        stored = find_place(engine.environment, damage.payload)
+        if isinstance(stored, Place) and stored.lane == EVENT_LANE:
+            yield {
+                **text_fields("path", damage.path),
+                "event": damage.event,
+                "version": damage.version or None,
+                "file": damage.place,
+                "offset": damage.offset,
+                "stored_at": [stored.segment, stored.offset, stored.length],
+                "sums": list(stored.sums),
+            }

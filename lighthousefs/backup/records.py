@@ -38,7 +38,6 @@ from lighthousefs.storage.record import (
     require_known,
     split_events,
 )
-from lighthousefs.storage.segment import segment_name
 
 _HEAD_BYTES_MAX: Final = HEADER_BYTES + META_BYTES_MAX
 _WINDOW_BYTES: Final = 1 << 20
@@ -81,6 +80,10 @@ class SegmentInPieces:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
+    def name_at(self, offset: int) -> str:
+        """Of the piece that has the byte there."""
+        return next(piece.name for piece, _descriptor in self._open if offset < piece.end)
+
     def view(self, offset: int, length: int) -> tuple[bytes, int]:
         """A buffer, and where in it `offset` is: it holds `length` bytes from there, fewer where the segment ends."""
         at = offset - self._base
@@ -110,7 +113,8 @@ def read_segment(
 
     With `contents` the payloads are read and held against their digests; `told` is given the bytes of each event.
 
-    Raises Damaged for the first record that is not what is due, FormatError for one that this version does not know.
+    Raises Damaged, which names the piece, for the first record that is not what is due, FormatError for one that this
+    version does not know.
     """
     reader = _Reader(data, segment, store_id, before, contents=contents, told=told)
     return (yield from reader.run())
@@ -160,8 +164,8 @@ class _Reader:
         return Reached(self._segment, offset, self._number, self._seq, self._log_time, tuple(self._waiting))
 
     def _bad(self, offset: int, reason: str) -> Damaged:
-        place = f"journal/{segment_name(_LANE, self._segment)} record {self._number + 1} at offset {offset}"
-        return Damaged(place, reason)
+        record = f"record {self._number + 1} at offset {offset} of segment {self._segment}"
+        return Damaged(f"segments/{self._data.name_at(offset)}: {record}", reason)
 
     def _bytes(self, begin: int, end: int) -> bytes:
         buffer, at = self._data.view(begin, end - begin)

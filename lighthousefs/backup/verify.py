@@ -8,9 +8,11 @@ from lighthousefs.backup.depot import Depot
 from lighthousefs.backup.manifest import Manifest, Piece, gaps
 from lighthousefs.backup.records import Reached, SegmentInPieces, read_segment
 from lighthousefs.engine.opening import KNOWN
-from lighthousefs.errors import FormatError, LighthouseError, StorageError
+from lighthousefs.errors import Damaged, FormatError, LighthouseError, StorageError
 from lighthousefs.storage.store import require_known
 
+COPIED_SO = "the file is as it was copied from the store"
+"""Of what is wrong though every digest is right."""
 _Known = tuple[Reached, tuple[Piece, ...]]
 
 
@@ -78,6 +80,8 @@ class Verifying:
                 reached = _read_through(read_segment(data, segment, store_id, before, contents=True))
                 self._advance(data.size)
                 return reached
+        except Damaged as error:
+            return f"{error} ({COPIED_SO})"
         except LighthouseError as error:
             return str(error)
         except OSError as error:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from lighthousefs.backup.manifest import Manifest
 
 _AGAIN = "run this again: it goes on from there"
+_NOT_TOLD = ("stored_at", "sums")
+"""Of damage: for the machine alone."""
 _dest_argument = click.argument("dest", type=PathArgument())
 
 
@@ -57,9 +59,10 @@ def create(target: Path, dest: Path, as_json: bool) -> None:
     """Back the store up into DEST: an empty folder, none yet, or one that has backups of it.
 
     It need not stand still. Only what DEST does not have yet is copied. If it is interrupted, the next one goes on from
-    there.
+    there. Exit status 1 also for a backup that is there, but has contents that are known as damaged.
     """
     from lighthousefs.backup.create import Creating, Position
+    from lighthousefs.backup.damaged import damaged_in
     from lighthousefs.backup.depot import Depot
     from lighthousefs.backup.disk import told_of
     from lighthousefs.engine.opening import KNOWN
@@ -68,18 +71,36 @@ def create(target: Path, dest: Path, as_json: bool) -> None:
 
     found = find(target)
     depot = Depot.make(require_apart(dest, found.store))
-    position = Position.told(_position(found))
+    row = _position(found)
+    position = Position.told(row)
     store = Store.open(found.store, KNOWN)
     with ended_by_sigterm("what was copied so far stays", _AGAIN), told_of(depot.path, _AGAIN), depot.changing():
         creating = Creating(depot, store, position)
         _note(creating)
         with output.progress("copying", creating.size) as advance:
             made = creating.run(advance)
+        damaged = damaged_in(depot, made, row["damages"])
     if as_json:
-        output.json_line({**_row(made), "copied": creating.size, "resumed": creating.resumes})
+        told = [{name: value for name, value in one.items() if name not in _NOT_TOLD} for one in damaged]
+        output.json_line({**_row(made), "copied": creating.size, "resumed": creating.resumes, "damaged": told})
     else:
         copied = f"{output.size(creating.size)} copied of {output.size(made.bytes)}"
         output.line(f"{made.id}: the store right after event {made.seq}, {copied}")
+    _tell_of_damage(made.id, row["damages"], damaged)
+
+
+def _tell_of_damage(name: str, known: list[dict[str, Any]], damaged: list[dict[str, Any]]) -> None:
+    """Raises Unusable if the backup `name` has any of what the store knows as damaged as it is there."""
+    for one in known:
+        version = f"version @{one['version']}" if one["version"] else f"event @{one['event']}"
+        what = f"{one['path']}, {version}: damaged in the store ({one['file']} at offset {one['offset']})"
+        output.note(f"{what}, {'and' if one in damaged else 'but not'} in this backup")
+    if damaged:
+        count = counted(len(damaged), "damaged part")
+        hint = (
+            "`lighthousefs backup verify` tells the rest; see to the disk, and to an older backup that has them whole"
+        )
+        raise Unusable(f"{name} was made, with {count} of contents in it", hint)
 
 
 def _position(found: Target) -> dict[str, Any]:
@@ -148,13 +169,13 @@ def verify(dest: Path, name: str | None, as_json: bool) -> None:
 
     Exit status 1 if something is, or if one was begun and left unfinished.
     """
-    from lighthousefs.backup.verify import Verifying, bytes_to_read
+    from lighthousefs.backup.verify import COPIED_SO, Verifying, bytes_to_read
 
     depot = _depot(dest)
     names = depot.finished() if name is None else [name]
     unfinished = depot.unfinished() if name is None and not depot.is_changing() else []
     readable = [manifest for manifest in depot.load_each()[0] if manifest.id in names]
-    bad = 0
+    bad, is_copied_so = 0, False
     with output.progress("reading", bytes_to_read(readable)) as advance:
         verifying = Verifying(depot, advance)
         for checked in names:
@@ -163,12 +184,16 @@ def verify(dest: Path, name: str | None, as_json: bool) -> None:
                 output.note(f"{checked} was pruned while it was read")
                 continue
             bad += bool(problems)
+            is_copied_so = is_copied_so or any(COPIED_SO in problem for problem in problems)
             _tell(as_json, checked, problems)
     for begun in unfinished:
         _tell(as_json, begun, ["it is unfinished"])
     depot_path = quoted(dest)
     if bad:
-        hint = f"remove the files that are named: `lighthousefs backup create TARGET {depot_path}` copies them again"
+        again = f"`lighthousefs backup create TARGET {depot_path}` copies them again, as the store has them then"
+        hint = f"remove the files that are named in {depot_path}: {again}"
+        if is_copied_so:
+            hint += "; a backup that was made of a damaged store stays so"
         raise Unusable(
             f"{counted(bad, 'backup')} of {len(names)} in {dest} {'is' if bad == 1 else 'are'} not whole", hint
         )
