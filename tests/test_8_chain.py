@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from commandline import Refuses, done, run
+from commandline import Refuses, done, project_in, run
 from mounting import Mounted
 
 from lighthousefs.domain.codec import decode, encode
@@ -67,6 +67,25 @@ def test_a_log_that_was_cut_or_replaced_is_found(store: Path, tmp_path: Path) ->
     other = run("verify", early, "--expect", head)
     assert other.returncode == 1
     assert f"the first {seq} events are not those that were there" in other.stdout
+    # Nothing is broken that could be repaired.
+    assert f"early has not the past that {head} stands for" in other.stderr
+    assert "repair" not in other.stderr
+
+
+def test_events_that_the_index_has_not_yet_are_in_the_head_all_the_same(store: Path, tmp_path: Path) -> None:
+    """As after a kill: what was acknowledged is in every answer."""
+    before = head_of(store)
+    with project_in(store) as project:
+        project.echo(b"acknowledged", b"file")
+        project.engine.journal.sync()
+        killed = shutil.copytree(store, tmp_path / "killed")
+    head = head_of(store)
+    assert head != before
+    assert run("verify", killed, "--chain").stdout.splitlines()[-1] == f"head {head}"
+    assert f"goes on from {head}" in run("verify", killed, "--expect", head).stdout
+    assert f"goes on from {before}" in run("verify", killed, "--expect", before).stdout
+    other = head.replace(head[-1], "0" if head[-1] != "0" else "1")
+    assert run("verify", killed, "--expect", other).returncode == 1
 
 
 def test_an_event_that_was_changed_with_all_that_depends_on_it_is_found_by_its_head(store: Path) -> None:

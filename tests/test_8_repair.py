@@ -230,6 +230,9 @@ def test_what_a_missing_segment_held_is_listed_by_path(plain: Path) -> None:
     assert any("0-00000002.seg at offset 0: the file is missing" in step.sentence for step in found)
     assert any("in the index and not in the journal" in step.sentence for step in found)
     assert not (plain / "damaged").exists()
+    # A mount for changes is refused, so none is advised.
+    (way,) = [step.sentence for step in found if step.facts["lost"] == "redundancy"]
+    assert "lighthousefs mount --read-only" in way
 
 
 def torn_store(folder: Path) -> tuple[Path, int]:

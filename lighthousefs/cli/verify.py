@@ -89,7 +89,7 @@ def _verify(target: Path, *, deep: bool, chain: bool, expect: Head | None, as_js
     from lighthousefs.storage.store import Store
 
     store = Store.open(find(target).store, KNOWN)
-    seen, broken = Seen(), 0
+    seen, broken, unexpected = Seen(), 0, 0
     with ended_by_sigterm("nothing was changed"), ExitStack() as open_till_end:
 
         def began(rows: int) -> Callable[[int], object]:
@@ -100,6 +100,7 @@ def _verify(target: Path, *, deep: bool, chain: bool, expect: Head | None, as_js
         )
         for part, sentence, facts in found:
             broken += 1
+            unexpected += part == "chain" and str(expect) in sentence
             if as_json:
                 output.json_line({"broken": sentence, "check": part, **(facts or {})})
             else:
@@ -119,6 +120,9 @@ def _verify(target: Path, *, deep: bool, chain: bool, expect: Head | None, as_js
             )
         if chain:
             output.line(f"head {head}")
+    if broken and broken == unexpected:
+        hint = "its past was changed, or it is another store: keep it as it is, and hold it against a backup"
+        raise Unusable(f"{store.path} has not the past that {expect} stands for", hint)
     if broken:
         what = counted(broken, "broken invariant")
         raise Unusable(

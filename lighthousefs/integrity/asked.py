@@ -73,7 +73,8 @@ def _verify_held(
     with scratch_folder(copied_bytes(store, deep=deep, copied=True)) as scratch:
         copy = scratch / "index"
         damaged = list(copy_apart(store, copy, seen))
-        place = Place(store, store.index if damaged else copy, scratch, is_still=False)
+        index = store.index if damaged else copy
+        place = Place(store, index, scratch, is_still=False, is_committed=asked.committed)
         if index_is_whole(store.index):
             # Else the look itself says so.
             yield from damaged

@@ -153,7 +153,8 @@ class _Repair:
 
     # The journal
 
-    def _cut_tail(self, *, is_index_whole: bool) -> Iterator[Step]:
+    def _scan(self, *, is_index_whole: bool) -> Scan:
+        """How the journal ends, as a mount will judge it."""
         start, number, synced = 0, 0, None
         if is_index_whole:
             environment = Environment(self._store.index, TABLE_NAMES, writable=False)
@@ -166,7 +167,10 @@ class _Repair:
         scan = Scan(self._store.journal, self._store_id, start=start, number=number, known_synced=synced)
         for _group in scan.groups():
             pass
-        torn = scan.verdict
+        return scan
+
+    def _cut_tail(self, *, is_index_whole: bool) -> Iterator[Step]:
+        torn = self._scan(is_index_whole=is_index_whole).verdict
         if isinstance(torn, TornTail) and torn.bytes:
             if not self._dry_run:
                 cut(self._store.journal, torn, self._store.path / "torn")
@@ -177,13 +181,15 @@ class _Repair:
     def _lost_events(self, journal: list[Finding], index: list[Finding]) -> Iterator[Step]:
         for finding in journal:
             yield Step("lost", finding.sentence, {"lost": "record", **(finding.facts or {})})
-        store = self._store.path
+        reading = f"lighthousefs mount --read-only {self._store.path} MOUNTPOINT"
         if index:
             what = f"the index is damaged too ({index[0].sentence}) and cannot be made again from such a journal"
-            way = f"restore a backup; what came before the damage can be read: lighthousefs mount --read-only {store} MOUNTPOINT"
+            way = f"restore a backup; what came before the damage can be read: {reading}"
         else:
             what = "what these records said is in the index alone, which cannot be made again if it is lost"
             way = "restore a backup, or copy the store as it is and go on: what is read is still checked"
+            if isinstance(self._scan(is_index_whole=is_of_this_version(self._store)).verdict, Damaged):
+                way = f"restore a backup; until then all but what is damaged can be read: {reading}"
         yield Step("lost", f"{what}: {way}", {"lost": "index" if index else "redundancy"})
 
 

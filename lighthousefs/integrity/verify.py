@@ -25,10 +25,12 @@ from lighthousefs.integrity.apart import Finding, Part, Seen, run_apart
 from lighthousefs.integrity.journalled import check_journal, check_journal_alone
 from lighthousefs.integrity.losses import lost_contents
 from lighthousefs.integrity.replayed import check_replay
+from lighthousefs.log.eventlog import committed
 from lighthousefs.log.merkle import Head
 from lighthousefs.log.payloads import DERIVED_LANE, Readers
 from lighthousefs.storage.environment import Environment
 from lighthousefs.storage.indexfile import index_is_whole
+from lighthousefs.storage.scan import Scan
 from lighthousefs.storage.segment import SegmentReader
 from lighthousefs.storage.snapshot import copy_bytes, copy_index, structure_faults
 from lighthousefs.storage.store import Store
@@ -41,12 +43,14 @@ _Look = Callable[[Kv, Tally], Iterator[str | Finding]]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What is looked at: `index`, or a copy of it, beside the files of `store`. `is_still`: nobody appends to the journal."""
+    """What is looked at: `index`, or a copy of it, beside the files of `store`. `is_still`: nobody appends to the journal;
+    `is_committed`: the index has every event that was acknowledged."""
 
     store: Store
     index: Path
     scratch: Path
     is_still: bool
+    is_committed: bool = False
 
 
 @contextmanager
@@ -156,9 +160,23 @@ def _parts(place: Place, rows: dict[str, int], expected: Head | None) -> Iterato
         return check_journal(kv, journal, store_id, tally, tail=place.is_still)
 
     yield Part("journal", rows["events"] + rows["places"], partial(_on_tables, place, journalled))
-    checks = CHECKS | {"chain": partial(check_chain, expected=expected)}
+
+    def chained(kv: Kv, tally: Tally) -> Iterator[str]:
+        return check_chain(kv, tally, expected, () if place.is_committed else _behind(kv, journal, store_id))
+
+    checks = CHECKS | {"chain": chained}
     for name, check in checks.items():
         yield Part(name, sum(rows[table] for table in _GONE_THROUGH[name]), partial(_on_tables, place, check))
+
+
+def _behind(kv: Kv, journal: Path, store_id: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """The events that the journal has and the index has not yet: seq, log time, bytes. What is wrong there is told elsewhere."""
+    mark = committed(kv)
+    if mark is not None:
+        scan = Scan(journal, store_id, start=mark.position, number=mark.number, known_synced=mark.synced)
+        for group in scan.groups():
+            for seq, data in enumerate(group.events, group.first_seq):
+                yield seq, group.log_time_ns, data
 
 
 def _deep_parts(place: Place, rows: dict[str, int]) -> Iterator[Part]:
