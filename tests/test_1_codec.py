@@ -62,6 +62,9 @@ SAMPLES: dict[str, e.Event] = {
     "repaired": sample(e.Repaired(TIME, 3, "damaged/index-20251124T042232Z", 17, "journal/0-00000001.seg at offset 9")),
     "tagged": sample(e.Tagged("v1.0", 421, "release")),
     "untagged": sample(e.Untagged("v1.0", 421)),
+    "verified": sample(e.Verified(421, True, 0, "421-" + 32 * "3f")),
+    "backed-up": sample(e.BackedUp(421, "20251124T042232Z-421", b"/backup/lamp\xff", "lighthouse", 1)),
+    "backup-restored": sample(e.BackupRestored(TIME, 421, "20251124T042232Z-421", "/srv/lamp", "lighthouse", 1000)),
     "correlation-begun": sample(e.CorrelationBegun(5, "import-5", "import", b"/home/keeper/lamp\xff")),
 }
 
@@ -188,6 +191,21 @@ GOLDEN: dict[tuple[str, int], str] = {
     ("untagged", 1): (
         "dc0012a8756e74616767656401c410019ab4f09c707e1a8f3a5c6d7e8f901201cd1267cf187ad698066ab5010002030000c0"
         "cd03e864cdd43100c292a476312e30cd01a5"
+    ),
+    ("verified", 1): (
+        "dc0012a8766572696669656401c410019ab4f09c707e1a8f3a5c6d7e8f901201cd1267cf187ad698066ab5010002030000c0"
+        "cd03e864cdd43100c294cd01a5c300d9443432312d3366336633663366336633663366336633663366336633663366336633"
+        "6633663366336633663366336633663366336633663366336633663366336633663366"
+    ),
+    ("backed-up", 1): (
+        "dc0012a96261636b65642d757001c410019ab4f09c707e1a8f3a5c6d7e8f901201cd1267cf187ad698066ab5010002030000"
+        "c0cd03e864cdd43100c295cd01a5b43230323531313234543034323233325a2d343231c40d2f6261636b75702f6c616d70ff"
+        "aa6c69676874686f75736501"
+    ),
+    ("backup-restored", 1): (
+        "dc0012af6261636b75702d726573746f72656401c410019ab4f09c707e1a8f3a5c6d7e8f901201cd1267cf187ad698066ab5"
+        "010002030000c0cd03e864cdd43100c296cf187ad698066ab501cd01a5b43230323531313234543034323233325a2d343231"
+        "a92f7372762f6c616d70aa6c69676874686f757365cd03e8"
     ),
     ("recovered", 1): (
         "dc0012a97265636f766572656401c410019ab4f09c707e1a8f3a5c6d7e8f901201cd1267cf187ad698066ab5010002030000"

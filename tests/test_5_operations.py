@@ -229,6 +229,9 @@ def test_the_table_has_every_event_that_a_mount_can_make() -> None:
         "correlation-begun",
         "damage-found",
         "repaired",
+        "verified",
+        "backed-up",
+        "backup-restored",
     }
     assert told | elsewhere | BEFORE_THE_MOUNT == set(EVENT_TYPES)
 

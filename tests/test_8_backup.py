@@ -57,7 +57,7 @@ def test_a_restored_store_is_what_the_model_says_at_every_moment(seed: int, driv
     for part in range(3):
         driver.run(random_ops(100 * seed + part, 150))
         driver.engine.sync()
-        end = Position.told(position(driver.engine, driver.opened.store))
+        end = Position.told(position(driver.engine, driver.opened.store, is_served=False))
         creating(driver.path, dest, position=end)
         expected = derived_rows(driver.engine)
     assert [wrong for found in problems(dest).values() for wrong in found] == []

@@ -11,7 +11,7 @@ from lighthousefs.log.payloads import EVENT_LANE, Place, find_place
 from lighthousefs.storage.store import Store
 
 
-def position(engine: Engine, store: Store) -> Row:
+def position(engine: Engine, store: Store, *, is_served: bool) -> Row:
     """A row:
 
     - `store_id`: hex
@@ -19,6 +19,7 @@ def position(engine: Engine, store: Store) -> Row:
     - `number`: of that record
     - `seq`, `log_time`: of that event, the time in ns since 1970 UTC
     - `now`: of the log's clock, in the same unit
+    - `is_served`: whether a daemon serves the store, whose log is to tell of the backup (`backed-up`)
     - `damages`: contents that are known as damaged, each a row with `path`, `event` and `version` (null: none that is closed),
       `file` and `offset` of the damage, `stored_at` (segment, offset and length of them all) and the `sums` of their blocks
 
@@ -37,6 +38,7 @@ def position(engine: Engine, store: Store) -> Row:
         "seq": engine.log.last_seq,
         "log_time": engine.log.last_time,
         "now": engine.clock.now(),
+        "is_served": is_served,
         "damages": list(_damages(engine)),
     }
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -20,8 +22,8 @@ from lighthousefs.backup.disk import NEW, Disk
 from lighthousefs.backup.manifest import Manifest, Piece, gaps
 from lighthousefs.backup.records import Reached, SegmentInPieces, read_segment
 from lighthousefs.domain.codec import decode
-from lighthousefs.domain.events import Tagged, Untagged
-from lighthousefs.engine.opening import KNOWN, TABLE_NAMES
+from lighthousefs.domain.events import BackupRestored, Tagged, Untagged
+from lighthousefs.engine.opening import KNOWN, TABLE_NAMES, note_done
 from lighthousefs.engine.rebuild import rebuild_index
 from lighthousefs.errors import Damaged, Unusable
 from lighthousefs.ids import Seq
@@ -244,6 +246,11 @@ class Restoring:
         if mark is None or mark.seq != self._end.seq:
             last = 0 if mark is None else mark.seq
             raise Damaged(self._manifest.id, f"its journal ends with event {last}, not with {self._end.seq}")
+        made = self._manifest
+        note_done(
+            index,
+            BackupRestored(time.time_ns(), self._end.seq, made.id, made.origin, socket.gethostname(), os.geteuid()),
+        )
 
 
 def _is_whole(path: Path, pieces: Sequence[Piece], length: int) -> bool:

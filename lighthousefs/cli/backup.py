@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from lighthousefs.cli.options import PathArgument, json_option, target_argument
 from lighthousefs.cli.stopping import ended_by_sigterm
 from lighthousefs.cli.target import Target, find
 from lighthousefs.cli.wording import counted
-from lighthousefs.errors import Damaged, Unusable
+from lighthousefs.errors import Damaged, LighthouseError, Unusable
 from lighthousefs.shell import quoted
 
 if TYPE_CHECKING:
@@ -80,6 +81,8 @@ def create(target: Path, dest: Path, as_json: bool) -> None:
         with output.progress("copying", creating.size) as advance:
             made = creating.run(advance)
         damaged = damaged_in(depot, made, row["damages"])
+    if row["is_served"]:
+        _tell_log(found, depot, made, len(damaged))
     if as_json:
         told = [{name: value for name, value in one.items() if name not in _NOT_TOLD} for one in damaged]
         output.json_line({**_row(made), "copied": creating.size, "resumed": creating.resumes, "damaged": told})
@@ -87,6 +90,17 @@ def create(target: Path, dest: Path, as_json: bool) -> None:
         copied = f"{output.size(creating.size)} copied of {output.size(made.bytes)}"
         output.line(f"{made.id}: the store right after event {made.seq}, {copied}")
     _tell_of_damage(made.id, row["damages"], damaged)
+
+
+def _tell_log(found: Target, depot: Depot, made: Manifest, damaged: int) -> None:
+    """Have the log of a mounted store tell of it, as `backed-up`. The backup is there, whether that can be done or not."""
+    from lighthousefs.cli.asking import ask
+
+    dest, host = os.fsencode(depot.path), socket.gethostname()
+    try:
+        list(ask(found, "backed-up", moment=made.seq, backup=made.id, dest=dest, host=host, damaged=damaged))
+    except LighthouseError as error:
+        output.note(f"the log does not tell of this: {error}")
 
 
 def _tell_of_damage(name: str, known: list[dict[str, Any]], damaged: list[dict[str, Any]]) -> None:

@@ -97,6 +97,14 @@ def in_words(row: dict[str, Any]) -> Words:
             )
         case "repaired":
             return Words("repaired", "", _repair(row))
+        case "verified":
+            found = counted(row["broken"], "broken invariant") if row["broken"] else "sound"
+            return Words("verified", "", f"up to @{row['moment']}{', every byte' if row['deep'] else ''}: {found}")
+        case "backed-up":
+            damaged = f", with {counted(row['damaged'], 'damaged part')}" if row["damaged"] else ""
+            return Words("backed up", row["dest"], f"{row['backup']} on {row['host']}{damaged}")
+        case "backup-restored":
+            return Words("restored", "", f"from the backup {row['backup']} of {row['origin']}, up to @{row['moment']}")
         case _:
             return Words(_PLAIN_WORDS.get(kind, kind), path)
 

@@ -20,6 +20,7 @@ from lighthousefs.control.arguments import Arguments, checked
 from lighthousefs.control.interface import Answer, Caller, Change, Handler, Question, Work
 from lighthousefs.control.past import past_handlers
 from lighthousefs.control.tagging import tag_handlers
+from lighthousefs.control.telling import telling_handlers
 from lighthousefs.control.turns import Turns
 from lighthousefs.domain.permission import Asker
 from lighthousefs.engine.engine import Engine
@@ -163,7 +164,7 @@ def make_handlers(
     def journal_end(arguments: dict[str, Any], asker: Asker) -> Answer:
         _require_all(asker)
         checked(_NoArguments, arguments)
-        yield position(engine, served_by.store)
+        yield position(engine, served_by.store, is_served=served_by.mount_point is not None)
 
     def kept(arguments: dict[str, Any], asker: Asker) -> Answer:
         _require_all(asker)
@@ -186,6 +187,7 @@ def make_handlers(
         "sync": Handler(synced, first=engine.sync),
         **_event_handlers(engine, require_past, noise),
         **past_handlers(engine, require_past, noise),
+        **telling_handlers(engine, served_by, (turns or Turns()).mine),
         **tag_handlers(engine, require_past, (turns or Turns()).mine),
         **_project_handlers(engine, require_past, settle, turns or Turns()),
     }

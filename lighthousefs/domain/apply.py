@@ -350,4 +350,7 @@ _EFFECTS: dict[str, Callable[[State, int, Any], None]] = {
     "repaired": _nothing,
     "tagged": apply_tag,
     "untagged": apply_tag,
+    "verified": _nothing,
+    "backed-up": _nothing,
+    "backup-restored": _nothing,
 }

@@ -325,6 +325,39 @@ class Repaired(NamedTuple):
     place: str
 
 
+class Verified(NamedTuple):
+    """`verify` looked at the store as it was right after event `moment`, with `deep` at every stored byte too, and found
+    `broken` invariants. `head` is that of the log then, "" where something was broken."""
+
+    moment: SeqField
+    deep: bool
+    broken: Number
+    head: Annotated[str, Field(pattern=r"^([0-9]+-[0-9a-f]{64})?$")]
+
+
+class BackedUp(NamedTuple):
+    """The store as it was right after event `moment` is in the folder `dest` of `host`, as the backup called `backup`, with
+    `damaged` parts of contents that were known as damaged."""
+
+    moment: SeqField
+    backup: str
+    dest: bytes
+    host: str
+    damaged: Number
+
+
+class BackupRestored(NamedTuple):
+    """User `restorer` of `host` made this store at `ended` (wall clock) of the backup called `backup`, of what was the store
+    `origin`, up to event `moment`; and this is its first opening."""
+
+    ended: Nanoseconds
+    moment: SeqField
+    backup: str
+    origin: str
+    host: str
+    restorer: Uid
+
+
 class EventType(NamedTuple):
     """A declared type: how it is spelled, its newest schema, and the record of its fields."""
 
@@ -362,6 +395,9 @@ _DECLARED: tuple[tuple[str, int, type[Any]], ...] = (
     ("repaired", 1, Repaired),
     ("tagged", 1, Tagged),
     ("untagged", 1, Untagged),
+    ("verified", 1, Verified),
+    ("backed-up", 1, BackedUp),
+    ("backup-restored", 1, BackupRestored),
 )
 EVENT_TYPES: dict[str, EventType] = {name: EventType(name, schema, record) for name, schema, record in _DECLARED}
 TYPE_OF_RECORD: dict[type[Any], EventType] = {kind.record: kind for kind in EVENT_TYPES.values()}

@@ -18,6 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import msgpack
 
@@ -25,7 +26,9 @@ from lighthousefs import limits
 from lighthousefs.domain.commands import SYSTEM, Announce, CloseVersion, Command, ReleaseInode
 from lighthousefs.domain.events import (
     EVENT_TYPES,
+    TYPE_OF_RECORD,
     AgentRegistered,
+    BackupRestored,
     InodesReserved,
     Recovered,
     Repaired,
@@ -61,7 +64,8 @@ _PLAIN = 0
 _ABOVE_ALL = b"\xff" * 16
 _KEPT_MAX = 3
 """Damaged indexes that openings keep: what kills a daemon again and again would fill the disk."""
-_REPAIRED_KEY = b"repaired"
+_NOTED: dict[type[Any], bytes] = {BackupRestored: b"restored", Repaired: b"repaired"}
+"""What commands leave in an index for the next opening to tell of, and under which key."""
 _NOT_WHAT_WAS_WRITTEN = (
     IndexDamaged,
     struct.error,
@@ -225,7 +229,7 @@ def _make_again(store: Store, known_synced: int | None) -> str | None:
     if why is None:
         return None
     kept_in = "" if aside is None else os.fspath(aside.relative_to(store.path))
-    note_repair(store.index, Repaired(time.time_ns(), 1, kept_in, 0, ""))
+    note_done(store.index, Repaired(time.time_ns(), 1, kept_in, 0, ""))
     kept = f"; the old one is kept in {kept_in}" if kept_in else ""
     note = f"the index was damaged ({why}): it was made again from the journal{kept}"
     _log.warning("%s", note)
@@ -356,7 +360,8 @@ def _recover_behind(
             engine.announce(WriterJoined(writer, store.contents.writer_id, socket.gethostname()))
         try:
             _finish(engine, replayed, verdict if isinstance(verdict, TornTail) else None)
-            _tell_of_repair(engine)
+            for record in _NOTED:
+                _tell_of(engine, record)
         except DiskFull as error:
             _log.warning("what was open when the daemon was killed is closed by the next start: %s", error)
     return engine, note
@@ -407,26 +412,26 @@ def _finish(engine: Engine, replayed: int, torn: TornTail | None) -> None:
         engine.submit(ReleaseInode(ino), SYSTEM._replace(causation=recovered.event.id))
 
 
-def note_repair(index: Path, repaired: Repaired) -> None:
+def note_done(index: Path, done: Repaired | BackupRestored) -> None:
     """Leave in a whole index, which nobody has open, what the next opening for changes is to tell of. Raises StorageError."""
     environment = Environment(index, TABLE_NAMES)
     try:
-        environment.put(Table.META, _REPAIRED_KEY, msgpack.packb(repaired))
+        environment.put(Table.META, _NOTED[type(done)], msgpack.packb(done))
         environment.commit()
     finally:
         environment.close()
 
 
-def _tell_of_repair(engine: Engine) -> None:
-    note = engine.remembered(_REPAIRED_KEY)
+def _tell_of(engine: Engine, record: type[Any]) -> None:
+    note = engine.remembered(_NOTED[record])
     if note is None or not engine.last_seq:
         return
-    repaired = Repaired(*msgpack.unpackb(note))
+    done = record(*msgpack.unpackb(note))
     # A crash before the index was committed leaves the note, though the journal has the event.
-    told = next(engine.state.by_type.seqs_down(TYPE_CODES["repaired"], engine.last_seq + 1), None)
-    if told is None or engine.log.require(told).event.fields != repaired:
-        engine.announce(repaired)
-    engine.environment.delete(Table.META, _REPAIRED_KEY)
+    told = next(engine.state.by_type.seqs_down(TYPE_CODES[TYPE_OF_RECORD[record].name], engine.last_seq + 1), None)
+    if told is None or engine.log.require(told).event.fields != done:
+        engine.announce(done)
+    engine.environment.delete(Table.META, _NOTED[record])
 
 
 def _read_only_reason(damage: Damaged | None) -> str:

@@ -42,12 +42,13 @@ class Part(NamedTuple):
 
 
 class Seen:
-    """What all parts together have been through."""
+    """What all parts together have been through; `moment` is the event that they came to of a store that is held."""
 
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.notes: list[str] = []
         self.head: Head | None = None
+        self.moment = 0
 
 
 def run_apart(

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from lighthousefs import mountinfo
 from lighthousefs.checker.tally import Tally
+from lighthousefs.control.client import Client
 from lighthousefs.engine.opening import TABLE_NAMES
-from lighthousefs.errors import Unusable
+from lighthousefs.errors import LighthouseError, Unusable
 from lighthousefs.integrity.apart import Finding, Part, Seen, run_apart
 from lighthousefs.integrity.served import Sample, ask_daemon
 from lighthousefs.integrity.verify import Place, copied_bytes, copy_apart, look_at, scratch_folder
@@ -52,7 +53,11 @@ def verify(
     elif holder.socket is None:
         raise in_use(store.path, holder)
     else:
-        yield from _verify_held(store, holder, holder.socket, deep=deep, seen=seen, began=began, expected=expected)
+        broken = 0
+        for found in _verify_held(store, holder, holder.socket, deep=deep, seen=seen, began=began, expected=expected):
+            broken += 1
+            yield found
+        _tell_log(holder.socket, seen, deep=deep, broken=broken)
 
 
 def _verify_held(
@@ -66,6 +71,7 @@ def _verify_held(
     expected: Head | None,
 ) -> Iterator[Finding]:
     asked = ask_daemon(socket)
+    seen.moment = asked.seq
     yield from (Finding("caches", sentence) for sentence in asked.broken)
     seen.counts["kept in memory"] += asked.compared
     if not asked.committed:
@@ -83,6 +89,16 @@ def _verify_held(
         if not damaged and mount is not None and mount.is_ours:
             part = Part("kernel", 0, lambda tally: _sampled(place, mount, tally))
             yield from run_apart([part], seen, lambda _rows: None)
+
+
+def _tell_log(socket: Path, seen: Seen, *, deep: bool, broken: int) -> None:
+    """Have the log tell of it, as `verified`. That it cannot is no fault of what was looked at."""
+    head = "" if broken or seen.head is None else str(seen.head)
+    try:
+        with Client(socket) as client:
+            list(client.ask("verified", moment=seen.moment, deep=deep, broken=broken, head=head))
+    except LighthouseError as error:
+        seen.notes.append(f"the log does not tell of this: {error}")
 
 
 def _sampled(place: Place, mount: mountinfo.Mount, tally: Tally) -> Iterator[str | Finding]:

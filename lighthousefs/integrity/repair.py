@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 from lighthousefs.domain.events import Repaired
 from lighthousefs.engine.aside import make_folder_of, place_aside
-from lighthousefs.engine.opening import KNOWN, TABLE_NAMES, is_of_this_version, note_repair
+from lighthousefs.engine.opening import KNOWN, TABLE_NAMES, is_of_this_version, note_done
 from lighthousefs.engine.rebuild import rebuild_index
 from lighthousefs.errors import Damaged
 from lighthousefs.integrity.apart import Finding, Seen, run_apart
@@ -79,7 +79,7 @@ class _Repair:
             if step.kind == "mend" and not self._dry_run:
                 done = done._replace(**_told(self._store, step.facts))
                 if is_of_this_version(self._store):
-                    note_repair(self._store.index, done)
+                    note_done(self._store.index, done)
             yield step
 
     def _steps(self) -> Iterator[Step]:

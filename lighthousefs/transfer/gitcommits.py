@@ -35,6 +35,9 @@ _HOUSEKEEPING = {
     "repaired",
     "tagged",
     "untagged",
+    "verified",
+    "backed-up",
+    "backup-restored",
 }
 """What changes nothing that git knows."""
 _CONTENTS = {"file-created", "written", "truncated"}
