@@ -32,8 +32,8 @@ Examples:
   lighthousefs verify --proof 33.proof --expect 421-3f0a... --file README.md    without a store
 
 \b
-It changes nothing. Of a mounted store a copy of the index is looked at, which takes its size in $TMPDIR, with --deep about
-three times that. What is broken `lighthousefs repair` mends as far as it can be."""
+It changes nothing; the log of a mounted store tells of it. Of such a store a copy of the index is looked at, which takes its
+size in $TMPDIR, with --deep about three times that. What is broken `lighthousefs repair` mends as far as it can be."""
 )
 @click.argument("target", type=PathArgument(), required=False)
 @click.option("--deep", is_flag=True, help="Read every stored byte, and make all tables anew to compare them.")
