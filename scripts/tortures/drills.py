@@ -24,6 +24,7 @@ from mounting import Mounted
 
 from lighthousefs.engine.opening import create_store
 from tortures.ledger import Ledger, perform
+from tortures.seeded import parsed
 
 WRITERS = 3
 SEGMENT_BYTES = 4 << 20
@@ -130,14 +131,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--seconds", type=float, default=3.0, metavar="N", help="between two of them, about (default 3)"
     )
-    parser.add_argument(
-        "--seed", type=int, default=None, metavar="S", help="of changes and moments (default: another one)"
-    )
-    parser.add_argument("--directory", type=Path, default=Path("/var/tmp"), metavar="DIR", help="the disk to use")
-    given = parser.parse_args(arguments)
-    seed = random.SystemRandom().randrange(1 << 32) if given.seed is None else given.seed
-    print(f"seed {seed}", flush=True)
-    os.umask(0)
+    given, seed = parsed(parser, arguments)
     done = []
     for number in range(given.drills):
         with tempfile.TemporaryDirectory(prefix="lighthousefs-drill-", dir=given.directory) as top:

@@ -25,6 +25,7 @@ from mounting import Mounted
 from programs import Missing
 
 from tortures import victims
+from tortures.seeded import parsed
 
 THREADS, PROCESSES = 2, 2
 ALIVE_SECONDS = (0.2, 2.5)
@@ -152,14 +153,7 @@ def main(arguments: list[str]) -> int:
     """Exit status: 0 if nothing was lost."""
     parser = argparse.ArgumentParser(prog="scripts/torture kills", description=__doc__)
     parser.add_argument("--seconds", type=float, default=300.0, metavar="N", help="for how long (default 300)")
-    parser.add_argument(
-        "--seed", type=int, default=None, metavar="S", help="of changes and moments (default: another one)"
-    )
-    parser.add_argument("--directory", type=Path, default=Path("/var/tmp"), metavar="DIR", help="the disk to use")
-    given = parser.parse_args(arguments)
-    seed = random.SystemRandom().randrange(1 << 32) if given.seed is None else given.seed
-    print(f"seed {seed}", flush=True)
-    os.umask(0)
+    given, seed = parsed(parser, arguments)
     top = Path(tempfile.mkdtemp(prefix="lighthousefs-kills-", dir=given.directory))
     top.chmod(0o755)
     try:
