@@ -11,6 +11,7 @@ import shutil
 import signal
 import struct
 import subprocess
+import tempfile
 import termios
 import threading
 from collections.abc import Callable
@@ -18,7 +19,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from commandline import ENVIRONMENT, PROGRAM, Refuses, done, kill_daemon, run
+from commandline import ENVIRONMENT, PROGRAM, Refuses, done, done_here, kill_daemon, run
 from damage import (
     LATER,
     SOME,
@@ -44,6 +45,7 @@ from lighthousefs.integrity.apart import Seen
 from lighthousefs.integrity.asked import verify
 from lighthousefs.integrity.repair import repair
 from lighthousefs.integrity.served import Sample
+from lighthousefs.integrity.verify import scratch_folder
 from lighthousefs.layout import Layout
 from lighthousefs.mountinfo import Mount
 from lighthousefs.storage.store import Store
@@ -266,3 +268,19 @@ def test_the_bar_is_for_terminals_only(sound: Path) -> None:
     assert b"rows/s" in os.read(screen, 65536)
     os.close(other)
     os.close(screen)
+
+
+def test_what_a_killed_one_left_of_its_copies_goes_and_no_more(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with scratch_folder(0) as in_use:
+        left, new, other = (tmp_path / f"lighthousefs-{name}" for name in ("verify-left", "verify-new", "other"))
+        for folder in (left, new, other):
+            folder.mkdir()
+            (folder / "copy").write_bytes(b"of an index")
+        for folder in (in_use, left, other):
+            os.utime(folder, (0, 0))
+        assert done_here("verify", plain).startswith("sound:")
+        assert [folder.exists() for folder in (in_use, left, new, other)] == [True, False, True, True]
+    assert not in_use.exists()

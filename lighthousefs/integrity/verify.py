@@ -6,11 +6,13 @@ nobody holds is locked while it is looked at.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,6 +40,8 @@ from lighthousefs.tables.kv import Kv
 from lighthousefs.tables.schema import DERIVED, INDEX_LAYOUT, Table
 
 _ROOM_LEFT_BYTES = 64 << 20
+_SCRATCH = "lighthousefs-verify-"
+_SCRATCH_YOUNG_SECONDS = 60.0
 _Look = Callable[[Kv, Tally], Iterator[str | Finding]]
 
 
@@ -55,9 +59,13 @@ class Place:
 
 @contextmanager
 def scratch_folder(needed_bytes: int) -> Iterator[Path]:
-    """A folder for copies, removed at the end. Raises Unusable if there is no room for `needed_bytes`."""
-    folder = Path(tempfile.mkdtemp(prefix="lighthousefs-verify-"))
+    """A folder for copies, removed at the end, or by the next one if this process is killed. Raises Unusable if there is no
+    room for `needed_bytes`."""
+    _clear_away(Path(tempfile.gettempdir()))
+    folder = Path(tempfile.mkdtemp(prefix=_SCRATCH))
+    held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        fcntl.flock(held, fcntl.LOCK_SH)
         disk = os.statvfs(folder)
         if disk.f_bavail * disk.f_frsize < needed_bytes + _ROOM_LEFT_BYTES:
             why = f"{folder.parent} has no room for a copy of the index ({(needed_bytes >> 20) + 1} MiB)"
@@ -65,6 +73,22 @@ def scratch_folder(needed_bytes: int) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        os.close(held)
+
+
+def _clear_away(above: Path) -> None:
+    """Remove the folders of this user that killed ones left: who lives has its own locked."""
+    for folder in above.glob(f"{_SCRATCH}*"):
+        with suppress(OSError):
+            held = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                seen = os.fstat(held)
+                # One that was made just now may not be locked yet.
+                if seen.st_uid == os.geteuid() and time.time() - seen.st_mtime > _SCRATCH_YOUNG_SECONDS:
+                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder)
+            finally:
+                os.close(held)
 
 
 def copied_bytes(store: Store, *, deep: bool, copied: bool) -> int:
