@@ -1,14 +1,18 @@
-"""A store whose disk takes nothing more, as it is full or read-only: it is verified, backed up and unmounted all the same."""
+"""A store whose disk takes nothing more (full, read-only, failed) is verified, backed up and unmounted all the same."""
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from backups import restored, status_of
 from commandline import Refuses, done, done_here, kill_daemon, run
+from faulty import Faulty, errno_of
 from full_disk import fill, small_disk
 
 from lighthousefs import mountinfo
@@ -63,6 +67,24 @@ def test_of_a_store_on_a_full_disk(disk: Path, mount_point: Path, dest: Path) ->
     fill(disk)
     done("mount", disk / "store", mount_point)
     assert_served_like_any(disk / "store", mount_point, dest)
+
+
+def test_of_a_store_whose_disk_failed(tmp_path: Path, dest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The last moment to look at it, and to copy what can still be read."""
+    with Faulty(tmp_path, "disk") as mounted:
+        (mounted.current / "file").write_text("acknowledged")
+        with (mounted.current / "file").open("r+") as file:
+            mounted.set_off("fdatasync")
+            assert errno_of(lambda: os.fsync(file.fileno())) == errno.EIO
+        newest = mounted.newest()
+        told = run("verify", mounted.mount_point, "--chain")
+        assert (told.returncode, f"head {newest}-" in told.stdout) == (0, True), told
+        assert "could not commit its index" in told.stderr
+        status, words = status_of(capsys, "backup", "create", mounted.mount_point, dest)
+        assert (status, "what can be read is copied" in words) == (0, True), words
+        assert mounted.newest() == newest
+    assert "whole" in done_here("backup", "verify", dest)
+    assert len(restored(dest, tmp_path / "again").events) == newest
 
 
 def test_who_mounts_a_store_of_a_read_only_disk_is_told_the_way_out(

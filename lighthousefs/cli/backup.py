@@ -118,12 +118,20 @@ def _tell_of_damage(name: str, known: list[dict[str, Any]], damaged: list[dict[s
 
 
 def _position(found: Target) -> dict[str, Any]:
-    """The end of the journal that is on disk, of whoever has the store."""
+    """The end of the journal that is on disk, as far as the disk can be asked, of whoever has the store."""
     from lighthousefs.api import GONE, answering
+    from lighthousefs.control.problems import describe
 
     with answering(found.store, found.mount, output.note) as answer:
         (row,) = answer("position")
-        (synced,) = answer("sync")
+        try:
+            (synced,) = answer("sync")
+        except LighthouseError as error:
+            if describe(error).error != "storage":
+                raise
+            # A disk that fails is the last moment to copy what can still be read.
+            output.note(f"{error}; what can be read is copied, and `backup verify` tells whether that is whole")
+            return row
     if synced["store_gone"]:
         raise Unusable(f"{found.store}: {GONE}", "move it back first")
     return row

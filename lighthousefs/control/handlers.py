@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Generator, Iterator
+from contextlib import suppress
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -24,7 +25,7 @@ from lighthousefs.control.telling import telling_handlers
 from lighthousefs.control.turns import Turns
 from lighthousefs.domain.permission import Asker
 from lighthousefs.engine.engine import Engine
-from lighthousefs.errors import Unusable
+from lighthousefs.errors import StorageError, Unusable
 from lighthousefs.limits import SESSION_MAX
 from lighthousefs.namespace.callers import Refusal
 
@@ -171,13 +172,18 @@ def make_handlers(
         checked(_NoArguments, arguments)
         return caches.compared(engine)
 
+    def sync_if_it_can() -> None:
+        # It only spares the commit that follows a wait. Of a disk that failed what is in memory can be looked at all the same.
+        with suppress(StorageError):
+            engine.sync()
+
     def refusals(arguments: dict[str, Any], asker: Asker) -> Answer:
         _require_all(asker)
         for refusal in refused(checked(_RefusalsArguments, arguments).after):
             yield refusal._asdict() | {"time": rfc3339(refusal.time)}
 
     return {
-        "caches": Handler(kept, first=engine.sync),
+        "caches": Handler(kept, first=sync_if_it_can),
         "config": Handler(config),
         "costs": Handler(costs),
         "newest": Handler(newest),
