@@ -11,15 +11,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from backups import creating, facts_of, position_of, problems, restored, status_of
-from commandline import Refuses, detach, done, rows, run
+from commandline import Refuses, detach, done, rows, rows_here, run
 from difference import assert_sound, tree_digest
 from mounting import Mounted
 from users import User, as_user
 
 from lighthousefs.backup.depot import Depot
+from lighthousefs.control.client import Client
 from lighthousefs.engine.opening import create_store
 
 
@@ -209,3 +211,17 @@ def nothing_stays_mounted(tmp_path: Path) -> Iterator[None]:
     yield
     if (tmp_path / "look").exists():
         detach(tmp_path / "look")
+
+
+def test_a_daemon_of_an_earlier_version_is_asked_too(
+    mounted: Mounted, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that goes on while a newer version is installed."""
+    ask = Client.ask
+
+    def of_earlier(client: Client, question: str, **arguments: Any) -> Iterator[dict[str, Any]]:
+        for row in ask(client, question, **arguments):
+            yield {name: value for name, value in row.items() if name not in ("damages", "is_served")}
+
+    monkeypatch.setattr(Client, "ask", of_earlier)
+    assert [row["damaged"] for row in rows_here("backup", "create", mounted.mount_point, tmp_path / "dest")] == [[]]

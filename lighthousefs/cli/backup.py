@@ -74,14 +74,16 @@ def create(target: Path, dest: Path, as_json: bool) -> None:
     depot = Depot.make(require_apart(dest, found.store))
     row = _position(found)
     position = Position.told(row)
+    # A daemon that was started before this version was installed says less.
+    known, is_served = row.get("damages", []), row.get("is_served", False)
     store = Store.open(found.store, KNOWN)
     with ended_by_sigterm("what was copied so far stays", _AGAIN), told_of(depot.path, _AGAIN), depot.changing():
         creating = Creating(depot, store, position)
         _note(creating)
         with output.progress("copying", creating.size) as advance:
             made = creating.run(advance)
-        damaged = damaged_in(depot, made, row["damages"])
-    if row["is_served"]:
+        damaged = damaged_in(depot, made, known)
+    if is_served:
         _tell_log(found, depot, made, len(damaged))
     if as_json:
         told = [{name: value for name, value in one.items() if name not in _NOT_TOLD} for one in damaged]
@@ -89,7 +91,7 @@ def create(target: Path, dest: Path, as_json: bool) -> None:
     else:
         copied = f"{output.size(creating.size)} copied of {output.size(made.bytes)}"
         output.line(f"{made.id}: the store right after event {made.seq}, {copied}")
-    _tell_of_damage(made.id, row["damages"], damaged)
+    _tell_of_damage(made.id, known, damaged)
 
 
 def _tell_log(found: Target, depot: Depot, made: Manifest, damaged: int) -> None:
