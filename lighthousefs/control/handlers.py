@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Generator, Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -172,18 +173,13 @@ def make_handlers(
         checked(_NoArguments, arguments)
         return caches.compared(engine)
 
-    def sync_if_it_can() -> None:
-        # It only spares the commit that follows a wait. Of a disk that failed what is in memory can be looked at all the same.
-        with suppress(StorageError):
-            engine.sync()
-
     def refusals(arguments: dict[str, Any], asker: Asker) -> Answer:
         _require_all(asker)
         for refusal in refused(checked(_RefusalsArguments, arguments).after):
             yield refusal._asdict() | {"time": rfc3339(refusal.time)}
 
     return {
-        "caches": Handler(kept, first=sync_if_it_can),
+        "caches": Handler(kept, first=partial(_sync_if_possible, engine)),
         "config": Handler(config),
         "costs": Handler(costs),
         "newest": Handler(newest),
@@ -292,6 +288,12 @@ def _require_all(asker: Asker) -> None:
         raise Unusable(
             f"user {asker.uid} may not ask for this", "run it as the user who mounted the store, or with sudo"
         )
+
+
+def _sync_if_possible(engine: Engine) -> None:
+    # It only spares the commit that follows a wait. Of a disk that failed what is in memory can be looked at all the same.
+    with suppress(StorageError):
+        engine.sync()
 
 
 def _is_open(require_past: Callable[[Asker], None], asker: Asker) -> bool:
