@@ -14,6 +14,7 @@ import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ KEEP_SIZE, PUNCH_HOLE = 1, 2
 IN_ALL_CHANGES = 0x00000002 | 0x00000100 | 0x00000200
 """IN_MODIFY, IN_CREATE, IN_DELETE."""
 TOLD = struct.Struct("iIII")
+SYS_OPENAT2, AT_FDCWD, RESOLVE_CACHED = 437, -100, 0x20
+OPEN_HOW = struct.Struct("QQQ")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -269,3 +272,43 @@ def test_a_file_that_is_sent_into_itself_is_sent_as_it_was(local: Path, ours: Pa
             os.lseek(writer, len(page), os.SEEK_SET)
             assert os.sendfile(writer, reader, 0, 3 * len(page)) == 3 * len(page)
         assert (folder / "f").read_bytes() == page * pages + bytes((4 - pages) * len(page))
+
+
+def test_a_file_can_be_waited_for_by_epoll(local: Path, ours: Path) -> None:
+    """It is ready at once, as poll(2) says of either; folders are refused on both."""
+    ready = select.EPOLLIN | select.EPOLLOUT
+    for folder in (local, ours):
+        with opened(folder / "f") as descriptor, select.epoll() as epoll:
+            if folder == local:
+                refused_with(errno.EPERM, lambda: epoll.register(descriptor, ready))
+            else:
+                epoll.register(descriptor, ready)
+                assert epoll.poll(0) == [(descriptor, ready)]
+        above = os.open(folder, os.O_RDONLY)
+        with select.epoll() as epoll:
+            refused_with(errno.EPERM, partial(epoll.register, above, ready))
+        os.close(above)
+
+
+def test_what_a_link_says_is_not_kept_by_the_kernel(local: Path, ours: Path) -> None:
+    """A path is walked without asking anybody as far as there is no link on it; who is refused asks again without the flag."""
+    for folder, followed in ((local, True), (ours, False)):
+        (folder / "f").write_bytes(b"x")
+        (folder / "link").symlink_to("f")
+        assert (folder / "link").read_bytes() == b"x"
+        os.close(_open_cached(folder / "f"))
+        if followed:
+            os.close(_open_cached(folder / "link"))
+        else:
+            refused_with(errno.EAGAIN, partial(_open_cached, folder / "link"))
+
+
+def _open_cached(path: Path) -> int:
+    how = ctypes.create_string_buffer(OPEN_HOW.pack(os.O_RDONLY, 0, RESOLVE_CACHED), OPEN_HOW.size)
+    at = ctypes.c_long(AT_FDCWD)
+    opened_as = int(
+        _libc.syscall(ctypes.c_long(SYS_OPENAT2), at, os.fsencode(path), how, ctypes.c_size_t(OPEN_HOW.size))
+    )
+    if opened_as < 0:
+        raise OSError(ctypes.get_errno(), "openat2")
+    return opened_as
