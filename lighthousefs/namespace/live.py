@@ -445,7 +445,7 @@ class LiveTree:
         gone but never names: a set-group-id bit without the group's x, from who is not in the group. It asks for nothing then.
         """
         row = self._engine.state.inode(node)
-        if row is None or not row.is_file or (uid is None and gid is None and mode is not None):
+        if row is None or stat.S_ISDIR(row.mode) or (uid is None and gid is None and mode is not None):
             return mode
         if (mode, uid, gid) == (None,) * 3 and author.uid != row.uid:
             # Before a write, which does it itself; or a chown to nothing new by a stranger, whom the kernel lets through.

@@ -82,6 +82,12 @@ for mode in (0o4755, 0o2755, 0o7777, 0o4644, 0o2644, 0o2745):
     add(f"{mode:o} folder, the user", partial(lchown, "d", OTHER.uid, -1), ROOT_ONLY, folder(mode=mode))
     add(f"{mode:o} folder, the group", partial(lchown, "d", -1, OWNER.gid), {ROOT: 0, OWNER: 0}, folder(mode=mode))
     add(f"{mode:o} fifo, the user", partial(lchown, "x", OTHER.uid, -1), {ROOT: 0}, one_of("fifo", mode=mode))
+for kind in ("fifo", "socket"):
+    for what, ids in (("the group", (-1, OWNER.gid)), ("nothing", (-1, -1)), ("the same", (OWNER.uid, GROUP))):
+        people = {ROOT: 0, OWNER: 0, OUTSIDER: 0}
+        add(f"2644 {kind}, {what}", partial(lchown, "x", *ids), people, one_of(kind, mode=0o2644))
+    by_others = {MEMBER: 0, OTHER: EPERM}
+    add(f"2644 {kind}, another's nothing", partial(lchown, "x", -1, -1), by_others, one_of(kind, mode=0o2644))
 
 add("takes a capability away", partial(lchown, "f", OTHER.uid, -1), ROOT_ONLY, file(xattrs=CAPABILITY))
 add("into a group takes a capability away", partial(lchown, "f", -1, OWNER.gid), OWNERS, file(xattrs=CAPABILITY))
