@@ -64,6 +64,8 @@ def check_restore(folder: Path, ops: Sequence[Op], at: int) -> None:
             name: row[name] for name in ("made", "changed", "removed")
         }
         assert broken(engine, contents=True) == []
+        again = [row for row in planned(engine, path=b"", at=f"@{seq}") if row is not None]
+        assert [row for row in again if "would" in row] == [], "what is restored is not restored once more"
         if row["last"] >= row["first"]:
             undoing, _accepted = undo(engine, range(row["first"], row["last"] + 1))
             assert undoing.left == []

@@ -140,6 +140,40 @@ def test_what_is_still_the_same_file_keeps_its_inode_and_its_open_handles(mounte
     assert path.read_bytes() == b"AS" + (b"as it was" * 1000)[2:]
 
 
+def test_names_of_one_file_are_of_one_file_again_once(mounted: Mounted) -> None:
+    folder = mounted.current / "src"
+    (folder / "in").mkdir(parents=True)
+    (folder / "in/a").write_text("of two names")
+    (folder / "in/b").hardlink_to(folder / "in/a")
+    before, had = mounted.newest(), tree(folder)
+    subprocess.run(["rm", "-rf", folder], check=True)
+    done_here("restore", mounted.current, "--at", f"@{before}")
+    assert tree(folder) == had
+    assert (folder / "in/a").samefile(folder / "in/b")
+    assert "nothing to change" in done_here("restore", mounted.current, "--at", f"@{before}")
+
+
+@pytest.mark.parametrize("changed_since", [False, True])
+def test_another_name_outside_of_what_is_restored_is_one_of_the_same_file_unless_it_was_changed(
+    mounted: Mounted, changed_since: bool
+) -> None:
+    inside, outside = mounted.current / "src/a", mounted.current / "kept"
+    inside.parent.mkdir()
+    inside.write_text("of two names")
+    outside.hardlink_to(inside)
+    before, had = mounted.newest(), tree(inside.parent)
+    subprocess.run(["rm", "-rf", inside.parent], check=True)
+    if changed_since:
+        outside.write_text("written since")
+    done_here("restore", mounted.current, "src", "--at", f"@{before}")
+    assert inside.read_text() == "of two names"
+    assert outside.read_text() == ("written since" if changed_since else "of two names")
+    assert inside.samefile(outside) == (not changed_since)
+    if not changed_since:
+        assert tree(inside.parent) == had
+        assert "nothing to change" in done_here("restore", mounted.current, "src", "--at", f"@{before}")
+
+
 def test_what_others_changed_since_is_left_alone_and_listed(mounted: Mounted) -> None:
     for name in ("a", "b"):
         (mounted.current / name).write_text("1")

@@ -58,6 +58,7 @@ class Restoring:
         self._then = engine.at(seq)
         self._now = engine.at(engine.last_seq)
         self._placed: dict[int, int] = {}
+        self._alike: dict[int, int] = {}
         self._dressed: set[int] = set()
         then = self._then.resolve(path)
         if then is None:
@@ -217,11 +218,25 @@ class Restoring:
 
     def _is_alike(self, names: _Names, now: Inode, then: Inode) -> Generator[None, c.Made | None, bool]:
         """Whether another inode is there than was, which nobody can tell from it."""
-        if now.nlink != 1 or then.nlink != 1 or now.target != then.target:
+        if now.nlink != then.nlink or (then.nlink > 1 and self._all_names_at(names.then) != names.now):
             return False
-        if (now.mode, now.uid, now.gid, now.mtime) != (then.mode, then.uid, then.gid, then.mtime):
-            return False
-        if not then.is_file and now.body != then.body and not then.target:
+        return (yield from self._seems(names, now, then))
+
+    def _all_names_at(self, ino: int) -> int:
+        """The inode that has now all names that this one had; 0 if there is none."""
+        found = self._alike.get(ino)
+        if found is None:
+            inos = set()
+            for parent, name in self._then.names(ino):
+                folder = self._then.path(parent)
+                inos.add(None if folder is None else self._now.resolve(_below(folder, name)))
+            found = self._alike[ino] = (inos.pop() or 0) if len(inos) == 1 else 0
+        return found
+
+    def _seems(self, names: _Names, now: Inode, then: Inode) -> Generator[None, c.Made | None, bool]:
+        """Whether two inodes are the same but for their names and their numbers."""
+        told, was = ((row.mode, row.uid, row.gid, row.mtime, row.target) for row in (now, then))
+        if told != was or (not then.is_file and now.body != then.body and not then.target):
             return False
         if xattrs_of(self._now, names.now) != xattrs_of(self._then, names.then):
             return False
@@ -230,7 +245,7 @@ class Restoring:
     def _make(
         self, parent: int, names: _Names, path: bytes, row: Inode
     ) -> Generator[c.Command | None, c.Made | None, _Folder | None]:
-        source = self._other_name(names.then, row)
+        source = yield from self._other_name(names.then, row)
         if source:
             try:
                 yield from self._do(c.Link(source, parent, names.name))
@@ -251,16 +266,26 @@ class Restoring:
             yield end
         return None
 
-    def _other_name(self, ino: int, row: Inode) -> int:
-        """What has a name already, or keeps one, of what was this inode; 0 if there is nothing."""
+    def _other_name(self, ino: int, row: Inode) -> Generator[None, c.Made | None, int]:
+        """What has a name already, or keeps one, of what was this inode; 0 if there is nothing.
+
+        A name that is not below PATH counts where the file is still what it was: else it is not ours to change.
+        """
         if row.nlink < 2:
             return 0
         if ino in self._placed:
             return self._placed[ino]
+        outside = False
         for parent, name in self._then.names(ino):
             entry = self._now.entry(parent, name)
-            if entry is not None and entry.ino == ino and self._is_inside(parent):
-                return ino
+            if entry is not None and entry.ino == ino:
+                if self._is_inside(parent):
+                    return ino
+                outside = True
+        now = self._row(ino) if outside else None
+        if now is not None and (yield from self._seems(_Names(b"", ino, ino), now, row)):
+            self._placed[ino] = ino
+            return ino
         return 0
 
     def _is_inside(self, folder: int) -> bool:
