@@ -17,7 +17,17 @@ from journal_ledger import STORE, Ledger, files_of, filler, payload, scanned
 from lighthousefs.errors import Damaged, ReadOnlyStore
 from lighthousefs.limits import SEGMENT_DESCRIPTORS_MAX
 from lighthousefs.storage.journal import Journal
-from lighthousefs.storage.record import EVENT_META_BYTES, HEADER_BYTES, Encoder, frame_events, position, record_bytes
+from lighthousefs.storage.record import (
+    EVENT_META_BYTES,
+    HEADER_BYTES,
+    Encoder,
+    Extent,
+    Payload,
+    Reference,
+    frame_events,
+    position,
+    record_bytes,
+)
 from lighthousefs.storage.scan import CleanEnd, PayloadPlace, Scan
 from lighthousefs.storage.segment import FileCalls, SegmentReader, segment_name
 
@@ -123,6 +133,35 @@ def test_one_append_may_fill_several_segments(tmp_path: Path) -> None:
     ledger.append()
     assert ledger.scan(known_synced=ledger.synced).groups == ledger.written
     ledger.journal.close()
+
+
+@pytest.mark.parametrize("segment_bytes", [600, 4096, 1 << 20])
+@pytest.mark.parametrize("other_between", [False, True])
+def test_what_was_prepared_in_parts_is_written_as_at_once(
+    segment_bytes: int, other_between: bool, tmp_path: Path
+) -> None:
+    """Also where the log went on since the preparation began, which is of no use then."""
+    old = payload(7, b"older")
+    contents: list[Payload | Reference] = [payload(8 + number, bytes([number]) * 70 * number) for number in range(9)]
+    contents[3:3] = [Reference(30 + number, bytes(32), 4, (Extent(7, 0, 1), Extent(7, 1, 3))) for number in range(9)]
+    events = [bytes(number) for number in range(1, 40)]
+    written = []
+    for name, parts in (("parts", 5), ("once", 0)):
+        journal = Journal.create(tmp_path / name, STORE, segment_bytes=segment_bytes)
+        journal.append([old], 1, 1, [b"e"])
+        prepared = None
+        for part in range(1, parts + 1):
+            part_of_events = events[(part - 1) * 7 : part * 7]
+            prepared = journal.prepare(contents[: part * 3], part_of_events, prepared)
+        if other_between:
+            journal.append([payload(9_000, b"between")], 2, 2, [b"other"])
+        appended = journal.append(contents, 3, 3, events, prepared)
+        assert [journal.read(*place, 70 * number) for number, place in enumerate(appended.places)] == [
+            bytes([number]) * 70 * number for number in range(9)
+        ]
+        journal.close()
+        written.append((appended, {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()}))
+    assert written[0] == written[1]
 
 
 def test_more_buffers_than_one_call_takes(tmp_path: Path) -> None:

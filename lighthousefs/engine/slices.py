@@ -23,6 +23,7 @@ from lighthousefs.engine.carried import CREATES, carried_by
 from lighthousefs.engine.engine import Engine
 from lighthousefs.errors import LighthouseError, Refused, StorageError
 from lighthousefs.storage.record import Payload, Reference
+from lighthousefs.storage.writing import Prepared
 
 _log = logging.getLogger(__name__)
 SLICE_SECONDS = 0.003
@@ -54,6 +55,7 @@ class _Batch:
         self.reached = "tables"
         self._engine = engine
         self._encoded: list[bytes] = []
+        self._prepared: Prepared | None = None
         self._payloads: list[Payload | Reference] = []
         self._last: Event | None = None
         self._bytes = 0
@@ -100,11 +102,15 @@ class _Batch:
             self._last = None
 
     def put_ahead(self) -> None:
-        """Rows of the log for what was applied since the last time."""
+        """Rows of the log for what was applied since the last time: what is done now does not hold anybody at the end."""
         log = self._engine.log
         log.place([payload for payload in self._payloads[self._placed :] if isinstance(payload, Reference)])
-        log.put_ahead(self.first + self._ahead, self.log_time, self._encoded[self._ahead :])
+        encoded = self._encoded[self._ahead :]
+        log.put_ahead(self.first + self._ahead, self.log_time, encoded)
+        self._prepared = self._engine.journal.prepare(self._payloads, encoded, self._prepared)
         self._ahead, self._placed = len(self._encoded), len(self._payloads)
+        self._engine.state.flush()
+        self._engine.stored.flush()
 
     def finish(self) -> None:
         """Journal all of it, and make it count."""
@@ -114,7 +120,7 @@ class _Batch:
         self.put_ahead()
         engine = self._engine
         self.reached = "journal"
-        group = engine.log.journal_at(self.log_time, self._encoded, self._payloads)
+        group = engine.log.journal_at(self.log_time, self._encoded, self._payloads, self._prepared)
         self.reached = "index"
         engine.log.place([payload for payload in group.payloads if not isinstance(payload, Reference)])
         engine.log.publish(group)
@@ -168,6 +174,7 @@ def in_slices(engine: Engine, plan: Plan, author: Author, *, keep: bool) -> Gene
                     yield
                     slice_ends = time.monotonic() + SLICE_SECONDS
             if batch.events and keep:
+                yield
                 batch.finish()
         if batch.events and keep:
             batches += 1

@@ -19,6 +19,7 @@ from lighthousefs.log.repeats import Repeats
 from lighthousefs.storage.journal import Journal
 from lighthousefs.storage.record import Extent, Payload, Reference
 from lighthousefs.storage.scan import Group, PayloadPlace
+from lighthousefs.storage.writing import Prepared
 from lighthousefs.tables.kv import Kv
 from lighthousefs.tables.rows import TIME, event_row
 from lighthousefs.tables.schema import Table, seq_key
@@ -187,14 +188,20 @@ class EventLog(EventIndex):
         self._journal = journal
         self._clock = clock
 
-    def journal_at(self, log_time: int, events: list[bytes], payloads: Sequence[Payload | Reference]) -> Group:
+    def journal_at(
+        self,
+        log_time: int,
+        events: list[bytes],
+        payloads: Sequence[Payload | Reference],
+        prepared: Prepared | None = None,
+    ) -> Group:
         """Write one event, or a whole batch, into the journal, at a time that the log's clock told since the last event, with
-        what `to_store` made of the contents; `index` is to follow.
+        what `to_store` made of the contents; `index` is to follow. `prepared` has done a part before.
 
         Raises DiskFull (nothing happened), StorageError, ReadOnlyStore: what `Journal.append` raises.
         """
         first = self.last_seq + 1
-        places, end, number = self._journal.append(payloads, first, log_time, events)
+        places, end, number = self._journal.append(payloads, first, log_time, events, prepared)
         return Group(first, log_time, events, _placed(payloads, places) if payloads else [], end, number)
 
     def to_store(self, seq: int, carried: Contents) -> Payload | Reference:

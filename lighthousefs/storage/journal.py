@@ -19,8 +19,6 @@ from lighthousefs.errors import ReadOnlyStore, StorageError
 from lighthousefs.limits import SEGMENT_BYTES
 from lighthousefs.storage.record import (
     EVENT_META_BYTES,
-    HEADER_BYTES,
-    PAYLOAD_META_BYTES,
     SEGMENT_RECORD_BYTES,
     Buffer,
     Encoder,
@@ -41,6 +39,7 @@ from lighthousefs.storage.segment import (
     storage_error,
     sync_folder,
 )
+from lighthousefs.storage.writing import Prepared, Writing, payload_bytes
 
 BUFFERS_MAX: Final = os.sysconf("SC_IOV_MAX")
 SEGMENT_BYTES_MAX: Final = 2 << 30
@@ -70,23 +69,6 @@ class Appended(NamedTuple):
 class SegmentSize(NamedTuple):
     segment: int
     bytes: int
-
-
-class _Writing:
-    """An append under way. The journal's own fields change only when all of it is written."""
-
-    __slots__ = ("capacity", "created", "descriptor", "number", "offset", "pending", "pending_at", "sealed", "segment")
-
-    def __init__(self, segment: int, descriptor: int, offset: int, capacity: int, number: int) -> None:
-        self.segment = segment
-        self.descriptor = descriptor
-        self.offset = offset
-        self.capacity = capacity
-        self.number = number
-        self.pending: list[Buffer] = []
-        self.pending_at = offset
-        self.created: list[tuple[int, int]] = []
-        self.sealed: list[tuple[int, int]] = []
 
 
 class Journal:
@@ -244,32 +226,33 @@ class Journal:
         return sum(self._sizes.values()) + self._offset
 
     def append(
-        self, payloads: Sequence[Payload | Reference], first_seq: int, log_time_ns: int, events: Sequence[bytes]
+        self,
+        payloads: Sequence[Payload | Reference],
+        first_seq: int,
+        log_time_ns: int,
+        events: Sequence[bytes],
+        prepared: Prepared | None = None,
     ) -> Appended:
         """Writes the payloads and then one event record, so that all of it is there after a kill or none.
+
+        `prepared` has done a part of the work before.
 
         DiskFull: nothing happened, later appends may succeed. ReadOnlyStore: this journal takes none any more.
         StorageError: the disk failed, and from now on this journal takes none. ValueError: the encoder's.
         """
         if self._refusal is not None:
             raise ReadOnlyStore(self._refusal)
-        framed = frame_events(events)
+        framed = frame_events(events) if prepared is None else prepared.framed(events)
         encoder, synced = self._encoder, self._synced
-        places: list[tuple[int, int]] = []
-        writing = _Writing(self._segment, self._descriptor, self._offset, self._capacity, self._number)
+        writing = self._begin()
+        if prepared is not None and prepared.writing.begun_at == writing.begun_at:
+            writing = prepared.writing
         try:
-            for payload in payloads:
-                if isinstance(payload, Reference):
-                    self._refer(writing, payload)
-                    continue
-                meta_len = PAYLOAD_META_BYTES + 8 * len(payload[3])
-                size = record_bytes(meta_len, len(payload[1]))
+            for payload in payloads[writing.taken :]:
+                size = payload_bytes(payload)
                 if writing.offset + size > writing.capacity:
                     self._make_room(writing, size)
-                writing.number += 1
-                writing.pending += encoder.payload(writing.segment, writing.offset, writing.number, synced, payload)
-                places.append((writing.segment, writing.offset + HEADER_BYTES + meta_len))
-                writing.offset += size
+                writing.put(encoder, synced, payload, size)
             size = record_bytes(EVENT_META_BYTES, len(framed))
             if writing.offset + size > writing.capacity:
                 self._make_room(writing, size)
@@ -287,19 +270,22 @@ class Journal:
         self._publish(writing)
         if self._wants_zeros:
             self._zero_ahead()
-        return Appended(places, self._position, self._number)
+        return Appended(writing.places, self._position, self._number)
 
-    def _refer(self, writing: _Writing, reference: Reference) -> None:
-        size = record_bytes(reference.meta_bytes, 0)
-        if writing.offset + size > writing.capacity:
-            self._make_room(writing, size)
-        writing.number += 1
-        writing.pending += self._encoder.reference(
-            writing.segment, writing.offset, writing.number, self._synced, reference
-        )
-        writing.offset += size
+    def _begin(self) -> Writing:
+        return Writing(self._segment, self._descriptor, self._offset, self._capacity, self._number)
 
-    def _make_room(self, writing: _Writing, size: int) -> None:
+    def prepare(
+        self, payloads: Sequence[Payload | Reference], events: Sequence[bytes], so_far: Prepared | None
+    ) -> Prepared:
+        """Makes records of what an append is to write, so that less is left for it: of all `payloads` that are not in
+        `so_far`, while they fit into the segment, and the part of the event record that `events` are. Nothing is written.
+        """
+        prepared = Prepared(self._begin()) if so_far is None else so_far
+        prepared.put(self._encoder, self._synced, payloads, events)
+        return prepared
+
+    def _make_room(self, writing: Writing, size: int) -> None:
         """A new segment, or a larger one: one that holds nothing yet grows to hold an oversized record."""
         if writing.offset == SEGMENT_RECORD_BYTES:
             writing.capacity = writing.offset + size
@@ -344,7 +330,7 @@ class Journal:
             # A refused call may have taken the last free blocks, which the records need now.
             self._calls.ftruncate(descriptor, used)
 
-    def _publish(self, writing: _Writing) -> None:
+    def _publish(self, writing: Writing) -> None:
         if writing.created:
             sealed = [self._descriptor, *(descriptor for _, descriptor in writing.created[:-1])]
             with self._lock:
@@ -379,7 +365,7 @@ class Journal:
                 os.pwrite(self._descriptor, _ZEROS[: end - begin], begin)
                 self._zeroed = position(self._segment, end)
 
-    def _take_back(self, writing: _Writing) -> None:
+    def _take_back(self, writing: Writing) -> None:
         """Cuts an unfinished append off the files, so that what was refused is not found after a restart."""
         for _, descriptor in writing.created:
             os.close(descriptor)
@@ -393,7 +379,7 @@ class Journal:
             with self._lock:
                 self._folder_changed = True
 
-    def _fail(self, writing: _Writing, error: OSError) -> NoReturn:
+    def _fail(self, writing: Writing, error: OSError) -> NoReturn:
         self._take_back(writing)
         place = f"{self._folder.name}/{segment_name(self._lane, writing.segment)}"
         if error.errno not in FULL:

@@ -165,10 +165,17 @@ def check_seed(store_id: bytes) -> int:
 
 def frame_events(events: Sequence[bytes]) -> bytes:
     """Data of an event record. ValueError: no events, or a record of 32 MiB or more."""
-    if len(events) == 1:
-        framed = _U32.pack(len(events[0])) + events[0]
-    else:
-        framed = b"".join([part for event in events for part in (_U32.pack(len(event)), event)])
+    # Nearly every record is of one event.
+    return require_framed(_U32.pack(len(events[0])) + events[0] if len(events) == 1 else frame_part(events))
+
+
+def frame_part(events: Sequence[bytes]) -> bytes:
+    """Some events of a record, whose parts make its data one after the other."""
+    return b"".join([part for event in events for part in (_U32.pack(len(event)), event)])
+
+
+def require_framed(framed: bytes) -> bytes:
+    """The whole data of an event record. ValueError: no events, or a record of 32 MiB or more."""
     if not framed or record_bytes(EVENT_META_BYTES, len(framed)) >= EVENT_RECORD_BYTES_MAX:
         raise ValueError(f"an event record holds 1 event or more and stays below 32 MiB, not {len(framed)} bytes")
     return framed
