@@ -135,6 +135,34 @@ def test_what_git_cannot_have_is_left_out_and_counted(mounted: Mounted, tmp_path
     assert not any(map(_is_dot_git, (b"git", b".gitignore", b".git-backup", b"x.git", b".gi", b"git~10")))
 
 
+def test_what_git_would_not_take_from_another_repository_is_left_out(mounted: Mounted, tmp_path: Path) -> None:
+    """By its fsck: what a backslash makes of a name on another system, and `.gitmodules` that is no regular file."""
+    current = mounted.current
+    for name in ("a\\.git", ".GIT\\b", "a\\git~1\\b", "a\\kept", "kept.git\\a"):
+        (current / name).write_bytes(b"x")
+    for name in (
+        ".gitmodules",
+        "sub/.GitModules",
+        "sub/.gitmodules ",
+        "sub/gitmod~1",
+        "sub/gi7eba~1",
+        "a\\.gitmodules",
+    ):
+        (current / name).parent.mkdir(exist_ok=True)
+        (current / name).symlink_to("kept")
+    (current / "sub/.g\u200citmodules").symlink_to("kept")
+    (current / "folder/.gitmodules").mkdir(parents=True)
+    (current / "folder/.gitmodules/file").write_bytes(b"x")
+    (current / "kept.gitmodules").symlink_to("kept")
+    (current / "other").mkdir()
+    (current / "other/.gitmodules").write_bytes(b"x = 1\n")
+    told = json.loads(done_here("git-export", mounted.mount_point, tmp_path / "out.git", "--json"))
+    assert (told["git_folders"], told["special"]) == (3, 8)
+    names = {"a\\kept", "kept.git\\a", "kept.gitmodules", "other/.gitmodules"}
+    assert set(tree_of(tmp_path / "out.git", "main")) == names
+    assert git(tmp_path / "out.git", "fsck", "--strict") == b""
+
+
 def test_names_of_any_bytes_are_kept(mounted: Mounted, tmp_path: Path) -> None:
     names = [b"bad\xff", b"new\nline", b'quote"\\', b" blank ", b"\xe2\x80\xae", b'"quoted"', b"tab\t", b"n" * 255]
     for name in names:

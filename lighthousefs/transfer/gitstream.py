@@ -20,6 +20,10 @@ EVENTS, STORE, AGENT, GROUPED = b"Lighthouse-Events", b"Lighthouse-Store", b"Lig
 _PATHS_TOLD_MAX = 50
 # What git refuses as a name since it may be `.git` on another system (git's verify_path and its fsck).
 _DOT_GIT = re.compile(rb"(?:\.git|git~1)[ .]*(?::.*)?", re.IGNORECASE | re.DOTALL)
+# What its fsck takes for `.gitmodules` in the same way, which has to be a regular file.
+_MODULES = re.compile(
+    rb"(?:\.gitmodules|gitmod~[1-4]|g(?:i(?:7(?:e(?:ba?)?)?)?)?~[1-9][0-9]*)[ .]*(?::.*)?", re.IGNORECASE | re.DOTALL
+)
 _IGNORED_BY_HFS = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
 _NOT_PLAIN = re.compile(rb'[\x00-\x1f"\\\x7f]')
 
@@ -32,7 +36,8 @@ class Base(NamedTuple):
 
 
 class Counts:
-    """What was written, and what was left out: changes of names in `.git` folders, and of special files."""
+    """What was written, and what was left out: changes of names in `.git` folders, and of special files,
+    among which is a `.gitmodules` that is a link or a folder."""
 
     def __init__(self) -> None:
         self.commits = self.files = 0
@@ -108,11 +113,16 @@ def _known(side: Row | None, counts: Counts | None) -> Row | None:
     """The side if git knows such a thing; else it is counted."""
     if side is None or stat.S_ISDIR(side["mode"]):
         return None
-    if any(_is_dot_git(name) for name in side["path"].split(b"/")):
+    *folders, name = side["path"].split(b"/")
+    if any(map(_is_dot_git, (*folders, name))):
         if counts is not None:
             counts.git_folders += 1
         return None
-    if not (stat.S_ISREG(side["mode"]) or stat.S_ISLNK(side["mode"])):
+    if (
+        not (stat.S_ISREG(side["mode"]) or stat.S_ISLNK(side["mode"]))
+        or any(map(_is_modules, folders))
+        or (stat.S_ISLNK(side["mode"]) and _is_modules(name))
+    ):
         if counts is not None:
             counts.special += 1
         return None
@@ -120,9 +130,18 @@ def _known(side: Row | None, counts: Counts | None) -> Row | None:
 
 
 def _is_dot_git(name: bytes) -> bool:
-    if _DOT_GIT.fullmatch(name):
+    return _is_or_may_be(name, _DOT_GIT, ".git")
+
+
+def _is_modules(name: bytes) -> bool:
+    return _is_or_may_be(name, _MODULES, ".gitmodules")
+
+
+def _is_or_may_be(name: bytes, pattern: re.Pattern[bytes], plain: str) -> bool:
+    """Whether any system takes the name for `plain`."""
+    if any(map(pattern.fullmatch, name.split(b"\\"))):
         return True
-    return not name.isascii() and _IGNORED_BY_HFS.sub("", name.decode(errors="replace")).lower() == ".git"
+    return not name.isascii() and _IGNORED_BY_HFS.sub("", name.decode(errors="replace")).lower() == plain
 
 
 def _mode(side: Row) -> bytes:
