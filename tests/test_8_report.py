@@ -114,6 +114,45 @@ def test_it_shows_every_change_and_asks_nobody_for_anything(tmp_path: Path, brow
         assert page.texts(f"#changes li:nth-child({written}) pre") == []
 
 
+def test_the_line_that_takes_a_change_back_takes_nothing_else(tmp_path: Path, browser: Chrome) -> None:
+    """Files that were made in two folders in turn; what is of the store alone is no file and is not brought back."""
+    with Mounted(tmp_path) as mounted:
+        for name in ("a", "b"):
+            (mounted.current / name).mkdir()
+        for number in range(4):
+            for name in ("a", "b"):
+                (mounted.current / name / str(number)).write_text("made in turn")
+        (mounted.current / "b").rename(mounted.current / "c")
+        page = Page(browser, reported(mounted.mount_point, tmp_path / "report.html"))
+        wanted = rows_here("log", mounted.mount_point)
+        assert not {".", str(mounted.mount_point)} & set(page.texts("#heat .name"))
+        for number, row in enumerate(wanted, 1):
+            page.do(f"document.querySelector('#changes li:nth-child({number}) .row').click()")
+            assert bool(page.texts(f"#changes li:nth-child({number}) code")) == ("path" in row), row
+        renamed = next(number for number, row in enumerate(wanted, 1) if "new_path" in row)
+        made = next(number for number, row in enumerate(wanted, 1) if (row["path"], row.get("files")) == ("a", 4))
+        for place in (renamed, made):
+            (line,) = page.texts(f"#changes li:nth-child({place}) code")
+            for command in line.split("; "):
+                done_here(*command.split()[1:])
+        assert [len(list((mounted.current / name).glob("*"))) for name in ("a", "b")] == [0, 4]
+
+
+def test_on_a_small_screen_the_whole_path_is_read(tmp_path: Path, browser: Chrome) -> None:
+    done_here("init", tmp_path / "store")
+    with project_in(tmp_path / "store") as project:
+        project.echo(b"x", b"name_" * 30)
+    before = browser.get_window_size()
+    browser.set_window_size(500, 900)
+    try:
+        page = Page(browser, reported(tmp_path / "store", tmp_path / "report.html"))
+        box = "document.querySelector('#changes .path')"
+        assert page.do(f"return {box}.scrollWidth <= {box}.clientWidth && {box}.clientHeight > 25")
+        assert page.do("return document.documentElement.scrollWidth <= innerWidth")
+    finally:
+        browser.set_window_size(before["width"], before["height"])
+
+
 def test_a_window_of_time_shows_what_lies_in_it(tmp_path: Path, browser: Chrome) -> None:
     """Chosen with the mouse on the timeline: the list and the heat map follow."""
     done_here("init", tmp_path / "store")

@@ -85,7 +85,8 @@ def undo(target: Path, seqs: _Range | None, dry_run: bool, as_json: bool, **chos
     else:
         output.line(f"{counted(counts['undone'], 'event')} of {counts['events']}: {summed(counts, would=True)}")
     if left:
-        what = f"{counted(counts['left_alone'], 'event')} of {counts['events']} {'would be' if dry_run else 'were'} left alone"
+        told = "would be" if dry_run else "was" if counts["left_alone"] == 1 else "were"
+        what = f"{counted(counts['left_alone'], 'event')} of {counts['events']} {told} left alone"
         raise Unusable(what, "each was followed by a change of something else: undo that too, or `restore` the path")
 
 
@@ -94,4 +95,4 @@ def _tell_left(row: dict[str, Any], *, as_json: bool) -> None:
         output.json_line(row)
         return
     why = f"{', '.join(row['aspects'])} changed by @{row['by']} ({row['by_type']}, {row['by_agent']})"
-    output.line(f"left   {row['path']}", f"@{row['left']} {row['type']}: {why}")
+    output.line(f"left   {row['path'] or '.'}", f"@{row['left']} {row['type']}: {why}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from difflib import unified_diff
@@ -21,6 +21,9 @@ DIFFS_BYTES_MAX = 6 << 20
 DIFF_LINES_MAX = 400
 FILE_BYTES_MAX = 128 << 10
 FILE_LINES_MAX = 4_000
+SPANS_MAX = 20
+"""Stretches of events of one change that lie among those of others."""
+_OF_THE_STORE, _OF_A_NAME, _OF_CONTENTS = range(3)
 _CHANGING = ("version-closed", "file-replaced", "file-made", "unlinked", "symlink-created")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -47,8 +50,10 @@ class Gathered:
     """Fill it by `add` with rows of `log`, newest first; `as_json` is what the page takes.
 
     Columns, one entry a change, oldest first: `seq` the newest event, `first` the oldest, `time` (ms since 1970), `agent`,
-    `what`, `path`, `detail` (numbers into the tables of the same names), `written` (bytes). `quoted` has by path number what
-    a shell takes for it, where that differs; `diffs` has by position in the columns the difference.
+    `what`, `path`, `detail` (numbers into the tables of the same names), `written` (bytes), `kind` (0: nothing of the project,
+    1: a name, or what is known of it, 2: contents). `quoted` has by path number what a shell takes for it, where that
+    differs; by position in the columns, `diffs` has the difference, and `spans` the first and last of each stretch of events
+    where others lie between them, none if there are too many.
     """
 
     def __init__(self, words: Callable[[Row], Told]) -> None:
@@ -58,6 +63,7 @@ class Gathered:
         self._quoted: dict[int, str] = {}
         self._wanted: list[tuple[int, Row]] = []
         self._diffs: dict[int, str] = {}
+        self._spans: dict[int, list[list[int]]] = {}
         self.events = 0
 
     def add(self, rows: Iterable[Row]) -> Iterator[None]:
@@ -69,10 +75,15 @@ class Gathered:
             if exact is not None and (shown := quoted(os.fsdecode(exact))) != row["path"]:
                 self._quoted[path] = shown
             detail = told.detail if "new_path" not in row else f"-> {row['new_path']} {told.detail}".strip()
+            kind = _OF_THE_STORE if exact is None else _OF_A_NAME
             if row["type"] in _CHANGING and exact is not None:
                 self._wanted.append((len(self._columns), row))
-            first = min(first for first, _last in row["seqs"])
-            self.events += sum(last - first + 1 for first, last in row["seqs"])
+                kind = _OF_CONTENTS
+            spans = _stretches(row["seqs"])
+            if len(spans) > 1:
+                self._spans[len(self._columns)] = spans if len(spans) <= SPANS_MAX else []
+            first = spans[0][0]
+            self.events += sum(last - first + 1 for first, last in spans)
             self._columns.append(
                 (
                     row["seq"],
@@ -83,6 +94,7 @@ class Gathered:
                     path,
                     self._details.number(detail),
                     row.get("written", 0) or 0,
+                    kind,
                 )
             )
             yield
@@ -102,7 +114,7 @@ class Gathered:
     def as_json(self) -> Row:
         columns = list(reversed(self._columns))
         newest = len(columns) - 1
-        names = ("seq", "first", "time", "agent", "what", "path", "detail", "written")
+        names = ("seq", "first", "time", "agent", "what", "path", "detail", "written", "kind")
         return {
             "columns": {name: [entry[number] for entry in columns] for number, name in enumerate(names)},
             "tables": {
@@ -116,6 +128,7 @@ class Gathered:
             },
             "quoted": {str(number): text for number, text in self._quoted.items()},
             "diffs": {str(newest - place): text for place, text in self._diffs.items()},
+            "spans": {str(newest - place): spans for place, spans in self._spans.items()},
             "events": self.events,
         }
 
@@ -125,6 +138,17 @@ def _bytes(row: Row, name: str) -> bytes | None:
         return None
     exact = row.get(f"{name}_b64")
     return base64.b64decode(exact) if exact is not None else str(row[name]).encode()
+
+
+def _stretches(seqs: Iterable[Sequence[int]]) -> list[list[int]]:
+    """Ranges of events, first to last, those that touch as one."""
+    found: list[list[int]] = []
+    for first, last in sorted(map(tuple, seqs)):
+        if found and first <= found[-1][1] + 1:
+            found[-1][1] = max(found[-1][1], last)
+        else:
+            found.append([first, last])
+    return found
 
 
 def _milliseconds(rfc3339: str) -> int:

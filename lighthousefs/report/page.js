@@ -8,6 +8,7 @@
   const amount = columns.seq.length;
   const COLOURS = ["#1f77b4", "#e4801d", "#2f9e44", "#c92a2a", "#8250df", "#8c564b", "#d6409f", "#0b7285", "#a08b00", "#5c677d"];
   const LANES_MAX = 12, FILES_MAX = 30, BUCKETS = 60, PAGE = 200, LANE = 22, AXIS = 20, LEFT = 110;
+  const OF_THE_STORE = 0, OF_CONTENTS = 2, TAKEN_BACK = ["created", "renamed"];
 
   const element = (tag, set = {}, ...children) => {
     const made = document.createElement(tag);
@@ -15,12 +16,9 @@
     made.append(...children);
     return made;
   };
-  const pad = (number) => String(number).padStart(2, "0");
-  const clock = (ms) => {
-    const at = new Date(ms);
-    return `${at.getUTCFullYear()}-${pad(at.getUTCMonth() + 1)}-${pad(at.getUTCDate())} ` +
-      `${pad(at.getUTCHours())}:${pad(at.getUTCMinutes())}:${pad(at.getUTCSeconds())}`;
-  };
+  const day = (ms) => new Date(ms).toISOString().slice(0, 10);
+  const hour = (ms) => new Date(ms).toISOString().slice(11, 19);
+  const clock = (ms) => `${day(ms)} ${hour(ms)}`;
   // What a terminal or a browser would obey instead of showing it.
   const plain = (text) => text.replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}]/gu, (letter) => `\\u${letter.codePointAt(0).toString(16).padStart(4, "0")}`);
   const bytes = (value) => value < 1024 ? `${value} B` : value < 1048576 ? `${(value / 1024).toFixed(1)} KiB` : `${(value / 1048576).toFixed(1)} MiB`;
@@ -96,10 +94,11 @@
       });
     }
     pen.fillStyle = dim;
-    const ticks = Math.max(2, Math.floor((width - LEFT) / 170));
+    const tell = day(whole[0]) === day(whole[1]) ? hour : clock;
+    const ticks = Math.max(1, Math.floor((width - LEFT) / (pen.measureText(tell(whole[0])).width + 40)));
     for (let tick = 0; tick < ticks; tick++) {
       const time = whole[0] + ((whole[1] - whole[0]) * tick) / ticks;
-      pen.fillText(clock(time), toX(time, width), lanes * LANE + AXIS / 2);
+      pen.fillText(tell(time), toX(time, width), lanes * LANE + AXIS / 2);
     }
     const [from, to] = window_.map((time) => toX(time, width));
     pen.fillStyle = style.getPropertyValue("--accent");
@@ -178,6 +177,7 @@
     const files = new Map();
     const length = Math.max(1, window_[1] - window_[0]);
     for (const number of found) {
+      if (columns.kind[number] === OF_THE_STORE) continue;
       const path = columns.path[number];
       let row = files.get(path);
       if (!row) files.set(path, (row = { sum: 0, cells: new Uint32Array(BUCKETS) }));
@@ -213,26 +213,35 @@
   };
 
   const comeBack = (number) => {
-    const before = columns.first[number] - 1;
-    if (tables.what[columns.what[number]] === "created") {
-      return `lighthousefs undo ${data.target} ${columns.first[number]}..${columns.seq[number]}`;
+    if (TAKEN_BACK.includes(tables.what[columns.what[number]])) {
+      const spans = data.spans[number] ?? [[columns.first[number], columns.seq[number]]];
+      return [...spans].reverse().map(([from, to]) => `lighthousefs undo ${data.target} ${from === to ? from : `${from}..${to}`}`).join("; ");
     }
-    if (before < 1) return `# this is how it began`;
+    const before = columns.first[number] - 1;
     return `lighthousefs restore ${data.target} ${quoted(columns.path[number])} --at @${before}`;
   };
   const opened = (number) => {
     const inside = element("div", { className: "more" });
+    const path = plain(tables.path[columns.path[number]]);
+    if (path) inside.append(element("p", { className: "whole", textContent: path }));
     const diff = data.diffs[number];
     if (diff !== undefined) {
       inside.append(element("pre", {}, ...diff.split("\n").map((text) => element("span", {
         className: text.startsWith("+") ? "add" : text.startsWith("-") ? "cut" : text.startsWith("@@") ? "at" : "",
         textContent: plain(text) || " ",
       }))));
-    } else inside.append(element("p", { className: "hint", textContent: "No difference is kept here: not text, too large, or too long ago." }));
+    } else if (columns.kind[number] === OF_CONTENTS) inside.append(element("p", { className: "hint", textContent: "No difference is kept here: not text, too large, or too long ago." }));
+    if (columns.kind[number] === OF_THE_STORE) return inside;
+    const isUndo = TAKEN_BACK.includes(tables.what[columns.what[number]]);
     const command = comeBack(number);
+    if (!command) {
+      inside.append(element("p", { className: "hint", textContent: "Its events lie among those of others: to take them back, " +
+        "choose them from `lighthousefs log TARGET PATH --raw`." }));
+      return inside;
+    }
     const copy = element("button", { textContent: "copy" });
     copy.onclick = async () => { await navigator.clipboard.writeText(command); copy.textContent = "copied"; };
-    inside.append(element("p", { className: "hint", textContent: "To have it back as it was before:" }),
+    inside.append(element("p", { className: "hint", textContent: isUndo ? "To take it back:" : "To have it back as it was before:" }),
       element("div", { className: "command" }, element("code", { textContent: command }), copy));
     return inside;
   };
