@@ -7,6 +7,7 @@ import ctypes
 import json
 import os
 import random
+import shlex
 import struct
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commandline import Refuses, done_here, project_in, rows_here, run
+from commandline import ENVIRONMENT, PROGRAM, Refuses, done_here, project_in, rows_here, run
 from mounting import Mounted
 
 from lighthousefs.answers.health import ServedBy
@@ -224,12 +225,30 @@ def test_wrong_input_has_an_answer(mounted: Mounted, capsys: pytest.CaptureFixtu
     refuses("restore", top, "nothing", "--at", "now", status=1, words="there was nothing at nothing")
     refuses("restore", top, "b", "--at", f"@{before}", status=1, words="was at a then")
     refuses("restore", top, "a", "--at", "@999999", status=1, words="the newest is")
+    refuses("restore", mounted.mount_point, "current/a", "--at", f"@{before}", status=1, words="give a as PATH")
+    refuses("restore", mounted.mount_point, "current", "--at", f"@{before}", status=1, words="leave PATH out")
+    refuses("restore", top, "--at", "2001-01-01", status=1, words="the oldest moment is @1")
+    refuses("restore", top / "x", "y", "--at", "now", status=2, words="(.../x/y)")
     refuses("undo", top, status=2, words="which events")
     refuses("undo", top, "7..3", status=2, words="reversed")
     refuses("undo", top, "999999", status=1, words="the newest is")
     refuses("undo", top, "1", status=1, words="no such event has changed a file")
     refuses("undo", top, "--agent", "nobody", status=1, words="there is no agent nobody")
     refuses("undo", top, "--correlation", "undo-99", status=1, words="there is no correlation")
+
+
+def test_who_stands_in_the_folder_that_was_removed_is_told_how(mounted: Mounted) -> None:
+    folder = mounted.current / "src"
+    folder.mkdir()
+    (folder / "a").write_text("1")
+    before = mounted.newest()
+    command = shlex.join([*PROGRAM, "restore", ".", "--at", f"@{before}"])
+    script = f"cd {folder}; rm -rf {folder}; {command}"
+    ended = subprocess.run(["bash", "-c", script], env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert f"give the whole path, {folder}," in ended.stderr
+    done_here("restore", folder, "--at", f"@{before}")
+    assert (folder / "a").read_text() == "1"
 
 
 def test_others_than_the_owner_are_refused(tmp_path: Path) -> None:

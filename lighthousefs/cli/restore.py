@@ -15,6 +15,7 @@ from lighthousefs.cli.reversing import done, listed, summed
 from lighthousefs.cli.target import find, with_path
 from lighthousefs.cli.waking import wake
 from lighthousefs.errors import Unusable
+from lighthousefs.shell import quoted
 
 
 @click.command(
@@ -41,7 +42,8 @@ def restore(target: Path, path: Path | None, at: str | None, dry_run: bool, as_j
     wanted = b"" if wanted == b"." else wanted
     moment = at or found.moment
     if moment is None:
-        raise Unusable("--at is missing", "--at 5m-ago, or another moment; TARGET may be in history/ as well", status=2)
+        hint = f"--at 5m-ago, or another moment; `lighthousefs log {quoted(str(target))}` tells what happened when"
+        raise Unusable("--at is missing", hint, status=2)
     with project(found, doing="restore") as opened:
         rows = list(opened.ask("planned", path=wanted, at=moment))
         counts: dict[str, Any] = rows.pop()

@@ -13,6 +13,7 @@ from pathlib import Path
 from lighthousefs import mountinfo
 from lighthousefs.errors import Unusable
 from lighthousefs.layout import TYPES_LISTED, VIEWS_NAME, Layout
+from lighthousefs.shell import quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,7 @@ def find(target: Path) -> Target:
         plain = mountinfo.without_links(target)
         mount = mountinfo.mount_of(plain)
     except FileNotFoundError as error:
-        raise Unusable("the folder this command was started in is gone", "go elsewhere: cd", status=2) from error
+        raise Unusable("the folder this command was started in is gone", _whole_path_of(target), status=2) from error
     if mount is not None and mount.layout is not None:
         # `root` is not "/" where a folder of a mount is bound to another place.
         inside = (mount.root / plain.relative_to(mount.mount_point)).parts[1:]
@@ -51,6 +52,15 @@ def find(target: Path) -> Target:
         why = f"{target} is neither a store (no store.json) nor inside a LighthouseFS mount"
         raise Unusable(why, f"`findmnt -t {TYPES_LISTED}` lists mounts", status=2)
     return Target(plain)
+
+
+def _whole_path_of(target: Path) -> str:
+    """What to do where the shell stands in a folder that was removed: it knows still what the folder was called."""
+    stood = os.environ.get("PWD", "")
+    if not os.path.isabs(stood):  # noqa: PTH117
+        return "go elsewhere: cd"
+    whole = os.path.normpath(os.path.join(stood, target))  # noqa: PTH118
+    return f"give the whole path, {quoted(whole)}, in the place of {quoted(os.fspath(target))}; or go elsewhere: cd"
 
 
 def _inside(mount: mountinfo.Mount, layout: Layout, parts: Sequence[str], plain: Path) -> Target:
@@ -106,8 +116,10 @@ def with_path(found: Target, given: str | None) -> bytes | None:
             raise Unusable(why, where, status=2)
         return found.path
     if found.path is not None:
-        hint = "give PATH once, or the file alone, as TARGET; several files take a loop: for F in FILE...; do ...; done"
-        raise Unusable(f"TARGET says the path already, {given} is one too many", hint, status=2)
+        said = os.fsdecode(found.path)
+        whole = quoted(os.path.join(said, given))  # noqa: PTH118
+        hint = f"a file below it is TARGET as a whole (.../{whole}); several files take a loop: for F in FILE...; do ...; done"
+        raise Unusable(f"TARGET says the path already ({quoted(said)}), {given} is one too many", hint, status=2)
     if not given:
         raise Unusable("PATH is empty", "leave it out for the whole project, or give . for its root", status=2)
     if given.startswith("/"):

@@ -18,6 +18,7 @@ from lighthousefs.cli.waking import wake
 from lighthousefs.cli.wording import counted
 from lighthousefs.errors import Unusable
 from lighthousefs.limits import SESSION_MAX
+from lighthousefs.shell import quoted
 
 
 class _Range(NamedTuple):
@@ -66,7 +67,8 @@ def undo(target: Path, seqs: _Range | None, dry_run: bool, as_json: bool, **chos
     """
     found = find(target)
     if seqs is None and not any(value is not None for value in chosen.values()):
-        raise Unusable("which events are to be undone?", "give 421, or 412..430, or --since, --agent ...", status=2)
+        hint = f"give 412..430, or --since 10m-ago, --agent ...; `lighthousefs log {quoted(str(target))}` tells which there are"
+        raise Unusable("which events are to be undone?", hint, status=2)
     first, last = (None, None) if seqs is None else seqs
     with project(found, doing="undo") as opened:
         *rows, counts = opened.ask("undo", first=first, last=last, dry=dry_run, **chosen)

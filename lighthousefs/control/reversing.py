@@ -100,7 +100,9 @@ def undo(
 def _moment(engine: Engine, at: str) -> int:
     seq = resolve(engine, at, engine.clock.now())
     if not seq:
-        raise Unusable(f"{at} is before the first event")
+        raise Unusable(
+            f"{at} is before the first event", "the oldest moment is @1; `lighthousefs log TARGET` tells when it was"
+        )
     return seq
 
 

@@ -68,6 +68,10 @@ class Restoring:
     def _nothing_there(self) -> Unusable:
         told = os.fsdecode(self._path)
         why = f"there was nothing at {told} at event {self._then.seq}"
+        root, _, below = self._path.partition(b"/")
+        if root == b"current" and self._then.resolve(below) is not None:
+            inside = f"give {os.fsdecode(below)} as PATH" if below else "leave PATH out"
+            return Unusable(why, f"`current` is the project itself: {inside}")
         now = self._now.resolve(self._path)
         former = self._then.path(now) if now is not None else None
         if former is not None:
