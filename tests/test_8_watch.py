@@ -20,7 +20,7 @@ from faulty import errno_of
 from hypothesis import given
 from hypothesis import strategies as st
 from mounting import Mounted
-from textual.widgets import Static
+from textual.widgets import DataTable, Static
 
 from lighthousefs.cli.activity import WINDOW_SECONDS, Activity
 from lighthousefs.cli.screen import WatchScreen
@@ -122,9 +122,11 @@ def test_the_screen_shows_names_as_they_are_and_stands_still_when_told() -> None
 
 
 @contextmanager
-def on_a_terminal(*arguments: str | Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def on_a_terminal(
+    *arguments: str | Path, kind: str = "xterm-256color"
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     ours, its = pty.openpty()
-    environment = ENVIRONMENT | {"TERM": "xterm-256color", "COLUMNS": "120", "LINES": "40"}
+    environment = ENVIRONMENT | {"TERM": kind, "COLUMNS": "120", "LINES": "40"}
     process = subprocess.Popen([*PROGRAM, *map(str, arguments)], stdin=its, stdout=its, stderr=its, env=environment)
     os.close(its)
     try:
@@ -164,6 +166,37 @@ def test_it_shows_what_happens_and_what_is_refused(tmp_path: Path) -> None:
             while not errno_of(lambda: os.read(terminal, 1 << 16)):
                 pass
             assert process.wait(HANG_SECONDS) == 0
+
+
+def test_ctrl_c_ends_it_and_a_terminal_without_a_screen_is_told(tmp_path: Path) -> None:
+    with Mounted(tmp_path) as mounted:
+        with on_a_terminal("watch", mounted.mount_point) as (process, terminal):
+            read_until(terminal, "nothing was refused")
+            os.write(terminal, b"\x03")
+            while not errno_of(lambda: os.read(terminal, 1 << 16)):
+                pass
+            assert process.wait(HANG_SECONDS) == 130
+        with on_a_terminal("watch", mounted.mount_point, kind="dumb") as (process, terminal):
+            assert "\x1b" not in read_until(terminal, "log TARGET --follow")
+            assert process.wait(HANG_SECONDS) == 2
+
+
+def test_what_does_not_fit_on_the_screen_is_the_beginning_of_a_path() -> None:
+    screen = WatchScreen("m", Activity(0))
+    path = "folder/" * 30 + "name.py"
+
+    async def use() -> None:
+        async with screen.run_test(size=(80, 24)) as pilot:
+            screen.events.put(event(1, "uid-7", "written", path, 300))
+            screen.tick()
+            await pilot.pause()
+            table = screen.query_one("#files", DataTable)
+            shown = str(table.get_row_at(0)[0])
+            assert shown.startswith("…")
+            assert path.endswith(shown.removesuffix(" (open)")[1:])
+            assert table.virtual_size.width <= 80
+
+    asyncio.run(use())
 
 
 def test_a_pipe_is_told_what_is_for_it(tmp_path: Path) -> None:

@@ -18,6 +18,9 @@ from lighthousefs.cli.activity import Activity
 
 DRAWN_EVERY_SECONDS = 0.5
 FILES_SHOWN = 200
+_BESIDE_PATH = 50
+"""Columns that the rest of a row takes, with one agent."""
+_PATH_LEAST = 20
 _CSS = """
 #head { height: 1; background: $primary; color: $text; }
 DataTable { height: 1fr; }
@@ -36,6 +39,7 @@ class WatchScreen(App[str]):
         Binding("space", "pause", "pause"),
         Binding("q", "quit", "quit"),
         Binding("escape", "quit", show=False),
+        Binding("ctrl+c", "interrupt", show=False, priority=True),
     ]
 
     def __init__(self, name: str, activity: Activity, clock: Callable[[], float] = time.monotonic) -> None:
@@ -47,6 +51,7 @@ class WatchScreen(App[str]):
         self.events: SimpleQueue[Row] = SimpleQueue()
         self.refusals: SimpleQueue[Row] = SimpleQueue()
         self.ended: str | None = None
+        self.interrupted = False
 
     def compose(self) -> ComposeResult:
         yield Static(id="head")
@@ -75,6 +80,11 @@ class WatchScreen(App[str]):
         if not self.paused:
             self.draw()
 
+    def action_interrupt(self) -> None:
+        """Ctrl-C is a key while a screen is drawn, and no signal."""
+        self.interrupted = True
+        self.exit()
+
     def action_pause(self) -> None:
         self.paused = not self.paused
         self.draw()
@@ -97,11 +107,12 @@ class WatchScreen(App[str]):
                 for one in activity.agents(now)
             ],
         )
+        room = max(self.size.width - _BESIDE_PATH, _PATH_LEAST)
         self._fill(
             "files",
             [
                 (
-                    one.path + (" (open)" if one.open else ""),
+                    _end_of(one.path, room) + (" (open)" if one.open else ""),
                     one.events,
                     output.size(one.written),
                     ", ".join(one.agents),
@@ -114,7 +125,8 @@ class WatchScreen(App[str]):
             f"{row['time'][11:19]}  {row['agent']}  {row['operation']}  {row['error']}  {row['words']}"
             for row in list(activity.refusals)[-5:]
         ]
-        self.query_one("#refused", Static).update(Text("\n").join(map(_plain, told or ["nothing was refused"])))
+        lines = Text("\n", no_wrap=True, overflow="ellipsis").join(map(_plain, told or ["nothing was refused"]))
+        self.query_one("#refused", Static).update(lines)
 
     def _fill(self, name: str, rows: list[tuple[object, ...]]) -> None:
         table = self.query_one(f"#{name}", DataTable)
@@ -123,6 +135,11 @@ class WatchScreen(App[str]):
         for row in rows:
             table.add_row(*(_plain(str(cell)) for cell in row))
         table.scroll_to(y=line, animate=False)
+
+
+def _end_of(path: str, room: int) -> str:
+    """The end of a path tells most where there is no room for all of it."""
+    return path if len(path) <= room else f"…{path[1 - room :]}"
 
 
 def _plain(text: str) -> Text:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -33,7 +34,7 @@ Examples:
   ssh host -t lighthousefs watch ~/work
 
 \b
-Keys: space holds the picture still (nothing is lost meanwhile), q ends."""
+Keys: space holds the picture still (nothing is lost meanwhile), q or Ctrl-C ends."""
 )
 @target_argument
 @click.argument("path", required=False)
@@ -48,6 +49,12 @@ def watch(target: Path, path: str | None) -> None:
         raise Unusable(
             "watch draws on a terminal, and this is none", "for a program: log TARGET --follow --raw --json", status=2
         )
+    if os.environ.get("TERM", "dumb") in ("", "dumb", "unknown"):
+        raise Unusable(
+            "watch draws on the whole screen, which this terminal (TERM) cannot do",
+            "as lines: log TARGET --follow",
+            status=2,
+        )
     if found.moment is not None:
         raise Unusable("nothing happens in the past", "give the mount point, or a folder of current/", status=2)
     # Both fail with words before there is a screen.
@@ -60,6 +67,8 @@ def watch(target: Path, path: str | None) -> None:
     threading.Thread(target=_feed, args=(coming, screen), daemon=True).start()
     threading.Thread(target=_ask_for_refusals, args=(found, screen), daemon=True).start()
     why = screen.run()
+    if screen.interrupted:
+        raise KeyboardInterrupt
     if why is not None:
         raise Unusable(why, "mount again")
 
