@@ -178,6 +178,23 @@ def test_all_that_is_gone_is_told_once(mounted: Mounted) -> None:
         assert is_told != os.path.lexists(mounted.current / path)
 
 
+def test_what_git_leaves_while_it_works_was_deleted_by_nobody(mounted: Mounted) -> None:
+    git = ("git", "-c", "user.name=t", "-c", "user.email=t@example.org", "-C", str(mounted.current))
+    subprocess.run([*git, "init", "-q", "--template="], check=True)
+    before = mounted.newest()
+    for number in range(2):
+        (mounted.current / "file").write_text(f"{number}")
+        subprocess.run([*git, "add", "-A"], check=True)
+        subprocess.run([*git, "commit", "-q", "-m", "done"], check=True)
+    subprocess.run([*git, "repack", "-q"], check=True)
+    (mounted.current / "file").unlink()
+    gone = [row["path"] for row in rows_here("deleted", mounted.mount_point, "--since", f"@{before}")]
+    assert "file" in gone
+    assert not [path for path in gone if "tmp_" in path or ".tmp-" in path]
+    every = [row["path"] for row in rows_here("deleted", mounted.mount_point, "--since", f"@{before}", "--all")]
+    assert set(gone) < set(every)
+
+
 def test_what_cannot_be_answered_is_said_in_words(refuses: Refuses, store: Path) -> None:
     refuses("changes", store, status=2, words="--since")
     refuses("changes", store, "--since", "nonsense", status=2, words="names no moment")
