@@ -112,6 +112,7 @@ def test_a_folder_is_brought_back_and_nothing_else(mounted: Mounted) -> None:
     (mounted.current / "notes").write_text("written later\n")
     subprocess.run(["rm", "-rf", "src"], cwd=mounted.current, check=True)
     dry = rows_here("restore", mounted.current, "src", "--at", f"@{before}", "--dry-run")
+    assert dry[-1]["log_time"] == rows_here("show", mounted.mount_point, str(before))[0]["log_time"]
     made = {(row["would"], row["path"]) for row in dry[:-1]}
     assert made == {("made", "src" + name) for name in ("", "/a.py", "/b.py", "/new.py", "/link")}
     assert not (mounted.current / "src").exists()

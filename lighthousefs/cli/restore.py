@@ -52,11 +52,16 @@ def restore(target: Path, path: Path | None, at: str | None, dry_run: bool, as_j
             if as_json:
                 output.json_line(counts)
             else:
-                output.line(f"as at event {counts['seq']}: {summed(counts, would=True)}")
+                output.line(_announced(counts))
             return
         if not as_json:
-            output.line(f"as at event {counts['seq']}: {summed(counts, would=True)}")
+            output.line(_announced(counts))
             output.flush()
         (row,) = opened.ask("restore", path=wanted, at=f"@{counts['seq']}")
         wake(found, opened, row)
         done(row, target, as_json=as_json)
+
+
+def _announced(counts: dict[str, Any]) -> str:
+    """Whoever said 5m-ago sees whether that was before it happened."""
+    return f"as at event {counts['seq']}, {counts['log_time'][:19]}Z: {summed(counts, would=True)}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 
 from lighthousefs.answers.bounds import require_event, resolve
-from lighthousefs.answers.eventjson import Row, text_fields
+from lighthousefs.answers.eventjson import Row, rfc3339, text_fields
 from lighthousefs.answers.selection import NO_NUMBER, Filters, select
 from lighthousefs.control.interface import Caller
 from lighthousefs.domain import commands as c
@@ -25,13 +25,13 @@ _Work = Generator[None, None, list[Row]]
 
 
 def planned(engine: Engine, *, path: bytes, at: str) -> Iterator[Row | None]:
-    """What restoring `path` would change: a row for each path, then one of counts with the `seq` of the moment."""
+    """What restoring `path` would change: a row for each path, then one of counts with `seq` and `log_time` of the moment."""
     seq = _moment(engine, at)
     restoring = Restoring(engine, path, seq, listed_max=LISTED_MAX, dry=True)
     for _pause in restoring.plan():
         yield None
     yield from _listed(restoring.changes)
-    yield {"seq": seq, **_counts(restoring.changes)}
+    yield {"seq": seq, "log_time": rfc3339(engine.log.time_of(seq)), **_counts(restoring.changes)}
 
 
 def restore(engine: Engine, caller: Caller, *, path: bytes, at: str) -> _Work:
