@@ -173,7 +173,13 @@ def test_another_name_outside_of_what_is_restored_is_one_of_the_same_file_unless
     assert inside.samefile(outside) == (not changed_since)
     if not changed_since:
         assert tree(inside.parent) == had
-        assert "nothing to change" in done_here("restore", mounted.current, "src", "--at", f"@{before}")
+    assert "nothing to change" in done_here("restore", mounted.current, "src", "--at", f"@{before}")
+    outside.unlink()
+    assert "nothing to change" in done_here("restore", mounted.current, "src", "--at", f"@{before}")
+    (mounted.current / "later").hardlink_to(inside)
+    done_here("restore", mounted.current, "src", "--at", f"@{before}")
+    # What is still the inode of then stays, whatever it is called outside.
+    assert inside.samefile(mounted.current / "later") == (not changed_since)
 
 
 def test_what_others_changed_since_is_left_alone_and_listed(mounted: Mounted) -> None:

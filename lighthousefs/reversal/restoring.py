@@ -58,7 +58,7 @@ class Restoring:
         self._then = engine.at(seq)
         self._now = engine.at(engine.last_seq)
         self._placed: dict[int, int] = {}
-        self._alike: dict[int, int] = {}
+        self._alike: dict[tuple[int, int], bool] = {}
         self._dressed: set[int] = set()
         then = self._then.resolve(path)
         if then is None:
@@ -222,19 +222,25 @@ class Restoring:
 
     def _is_alike(self, names: _Names, now: Inode, then: Inode) -> Generator[None, c.Made | None, bool]:
         """Whether another inode is there than was, which nobody can tell from it."""
-        if now.nlink != then.nlink or (then.nlink > 1 and self._all_names_at(names.then) != names.now):
+        # Of a name outside of PATH that is the inode of then this one is to be another name again.
+        if max(now.nlink, then.nlink) > 1 and (
+            not self._has_its_names(names) or (yield from self._other_name(names.then, then))
+        ):
             return False
         return (yield from self._seems(names, now, then))
 
-    def _all_names_at(self, ino: int) -> int:
-        """The inode that has now all names that this one had; 0 if there is none."""
-        found = self._alike.get(ino)
+    def _has_its_names(self, names: _Names) -> bool:
+        """Whether the inode of now has all names below PATH that the one of then had, and none that it had not."""
+        which = names.then, names.now
+        found = self._alike.get(which)
         if found is None:
-            inos = set()
-            for parent, name in self._then.names(ino):
-                folder = self._then.path(parent)
-                inos.add(None if folder is None else self._now.resolve(_below(folder, name)))
-            found = self._alike[ino] = (inos.pop() or 0) if len(inos) == 1 else 0
+            had, has = (
+                {_below(moment.path(parent) or b"", name) for parent, name in moment.names(ino)}
+                for moment, ino in ((self._then, names.then), (self._now, names.now))
+            )
+            lacking = (path + b"/" for path in had - has)
+            top = self._path and self._path + b"/"
+            found = self._alike[which] = has <= had and not any(path.startswith(top) for path in lacking)
         return found
 
     def _seems(self, names: _Names, now: Inode, then: Inode) -> Generator[None, c.Made | None, bool]:
