@@ -263,10 +263,12 @@ def _reply_before_the_write() -> AbstractContextManager[Any]:
 def _batch_cut_in_two() -> AbstractContextManager[Any]:
     real = Journal.append
 
-    def append(self: Journal, payloads: Any, first_seq: int, log_time_ns: int, events: Sequence[bytes]) -> Appended:
+    def append(
+        self: Journal, payloads: Any, first_seq: int, log_time_ns: int, events: Sequence[bytes], prepared: Any = None
+    ) -> Appended:
         half = len(events) // 2
         if not half:
-            return real(self, payloads, first_seq, log_time_ns, events)
+            return real(self, payloads, first_seq, log_time_ns, events, prepared)
         places = real(self, payloads, first_seq, log_time_ns, events[:half]).places
         return real(self, [], first_seq + half, log_time_ns, events[half:])._replace(places=places)
 
