@@ -20,8 +20,10 @@ from commandline import ENVIRONMENT, PROGRAM, Refuses, done_here, project_in, ro
 from mounting import Mounted
 
 from lighthousefs.answers.health import ServedBy
+from lighthousefs.control import reversing
 from lighthousefs.control.handlers import make_handlers
 from lighthousefs.control.interface import Caller, Work
+from lighthousefs.control.reversing import planned
 from lighthousefs.domain.permission import Asker
 from lighthousefs.engine.opening import create_store
 from lighthousefs.errors import Unusable
@@ -256,6 +258,23 @@ def test_who_stands_in_the_folder_that_was_removed_is_told_how(mounted: Mounted)
     assert f"give the whole path, {folder}," in ended.stderr
     done_here("restore", folder, "--at", f"@{before}")
     assert (folder / "a").read_text() == "1"
+
+
+def test_a_daemon_that_is_older_than_the_command_restores_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It tells no time of the moment."""
+    create_store(tmp_path / "store", uid=0, gid=0)
+    with project_in(tmp_path / "store") as project:
+        project.echo(b"1", b"a")
+        before = project.engine.last_seq
+        project.echo(b"2", b"b")
+
+    def untimed(*given: Any, **asked: Any) -> Iterator[Any]:
+        for row in planned(*given, **asked):
+            yield None if row is None else {name: value for name, value in row.items() if name != "log_time"}
+
+    monkeypatch.setattr(reversing, "planned", untimed)
+    told = done_here("restore", tmp_path / "store", "--at", f"@{before}")
+    assert told.startswith(f"as at event {before}: would ")
 
 
 def test_others_than_the_owner_are_refused(tmp_path: Path) -> None:

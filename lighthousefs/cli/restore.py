@@ -64,4 +64,6 @@ def restore(target: Path, path: Path | None, at: str | None, dry_run: bool, as_j
 
 def _announced(counts: dict[str, Any]) -> str:
     """Whoever said 5m-ago sees whether that was before it happened."""
-    return f"as at event {counts['seq']}, {counts['log_time'][:19]}Z: {summed(counts, would=True)}"
+    # A daemon that was started by an older version tells no time.
+    when = f", {counts['log_time'][:19]}Z" if "log_time" in counts else ""
+    return f"as at event {counts['seq']}{when}: {summed(counts, would=True)}"
