@@ -245,6 +245,7 @@ class Journal:
         framed = frame_events(events) if prepared is None else prepared.framed(events)
         encoder, synced = self._encoder, self._synced
         writing = self._begin()
+        # What was appended since has the place that these records are for: they are made anew.
         if prepared is not None and prepared.writing.begun_at == writing.begun_at:
             writing = prepared.writing
         try:
@@ -461,15 +462,18 @@ class Journal:
 
 
 def _write(calls: FileCalls, descriptor: int, buffers: list[Buffer], offset: int) -> None:
-    missing = sum(map(len, buffers))
-    while missing:
-        written = calls.pwritev(descriptor, buffers[:BUFFERS_MAX], offset)
-        if not written:
-            raise OSError(errno.EIO, "the file takes no bytes and says nothing")
-        offset += written
-        missing -= written
-        if missing:
-            buffers = _without_first(buffers, written)
+    # By as many as a call takes: the whole list, hundreds of thousands in a large batch, is not to be copied for each.
+    for first in range(0, len(buffers), BUFFERS_MAX):
+        rest = buffers[first : first + BUFFERS_MAX]
+        missing = sum(map(len, rest))
+        while missing:
+            written = calls.pwritev(descriptor, rest, offset)
+            if not written:
+                raise OSError(errno.EIO, "the file takes no bytes and says nothing")
+            offset += written
+            missing -= written
+            if missing:
+                rest = _without_first(rest, written)
 
 
 def _without_first(buffers: list[Buffer], count: int) -> list[Buffer]:

@@ -25,7 +25,8 @@ def payload_bytes(payload: Payload | Reference) -> int:
 
 
 class Writing:
-    """The journal's own fields change only when all of it is written. `taken` payloads are in it; `places`: see `Appended`."""
+    """The journal's own fields change only when all of it is written. `begun_at` are those that it was made from, `taken`
+    payloads are in it; `places`: see `Appended`."""
 
     __slots__ = (
         "begun_at",
