@@ -52,9 +52,9 @@ def log(
     pairs. One of type `version-closed` has also `created`: whether the file was made by this version. Writes that no
     version has closed yet are one row, marked `open`. Both have `removed`: whether the file had no name left. Rows of
     type `file-replaced`, `file-made` (`path`, `written`), `files-created` (`path` of the folder, `files`, `others`,
-    `written`) and `files-removed` (`removed`: whether the folder went too) stand for many events and have of the newest
-    who, when and on whose behalf. What goes on beside thousands of
-    other changes is told in several rows; all but the newest of these are marked `part` and have `written`.
+    `written`) and `files-removed` (`path`, `files`, `others`, `removed`: whether the folder went too) stand for many events
+    and have of the newest who, when and on whose behalf. What goes on beside thousands of other changes is told in several
+    rows; all but the newest of these are marked `part` and have `written`.
 
     `path` (from the project's root), `agent`, `session`, `correlation` and `type` keep what concerns them; `raw` and
     `type` give each event a row. `all` adds housekeeping and noise. `moment` bounds nothing, it is where in `history/`

@@ -100,7 +100,7 @@ def _verify(target: Path, *, deep: bool, chain: bool, expect: Head | None, as_js
         )
         for part, sentence, facts in found:
             broken += 1
-            unexpected += part == "chain" and str(expect) in sentence
+            unexpected += expect is not None and part == "chain" and str(expect) in sentence
             if as_json:
                 output.json_line({"broken": sentence, "check": part, **(facts or {})})
             else:

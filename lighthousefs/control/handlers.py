@@ -140,6 +140,7 @@ def make_handlers(
     `settle` waits until the kernel has forgotten what some events made untrue; `require_past` raises Unusable for whom the past
     is closed to; `noise` is what `log` hides; `refused` gives the refusals behind one; `turns`: who may change anything.
     """
+    turns = turns or Turns()
 
     def status(arguments: dict[str, Any], _asker: Asker) -> Answer:
         checked(_NoArguments, arguments)
@@ -189,9 +190,9 @@ def make_handlers(
         "sync": Handler(synced, first=engine.sync),
         **_event_handlers(engine, require_past, noise),
         **past_handlers(engine, require_past, noise),
-        **telling_handlers(engine, served_by, (turns or Turns()).mine),
-        **tag_handlers(engine, require_past, (turns or Turns()).mine),
-        **_project_handlers(engine, require_past, settle, turns or Turns()),
+        **telling_handlers(engine, served_by, turns.mine),
+        **tag_handlers(engine, require_past, turns.mine),
+        **_project_handlers(engine, require_past, settle, turns),
     }
 
 

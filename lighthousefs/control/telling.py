@@ -11,7 +11,7 @@ from lighthousefs.answers.eventjson import Row
 from lighthousefs.answers.health import ServedBy
 from lighthousefs.control.arguments import Arguments, checked
 from lighthousefs.control.interface import Caller, Change, Question
-from lighthousefs.domain.events import BackedUp, Number, SeqField, Verified
+from lighthousefs.domain.events import BackedUp, HeadText, Number, SeqField, Verified
 from lighthousefs.domain.permission import Asker
 from lighthousefs.engine.engine import Engine
 from lighthousefs.errors import Unusable
@@ -22,7 +22,7 @@ class _VerifiedArguments(Arguments):
     moment: SeqField
     deep: bool
     broken: Number
-    head: Annotated[str, Field(pattern=r"^([0-9]+-[0-9a-f]{64})?$")]
+    head: HeadText
 
 
 class _BackedUpArguments(Arguments):

@@ -28,6 +28,8 @@ Mode = Annotated[int, Field(ge=0, le=0o177777)]
 Size = Annotated[int, Field(ge=0, le=limits.FILE_BYTES_MAX)]
 Uid = Annotated[int, Field(ge=0, lt=1 << 32)]
 Bytes16 = Annotated[bytes, Field(min_length=16, max_length=16)]
+HeadText = Annotated[str, Field(pattern=r"^([0-9]+-[0-9a-f]{64})?$")]
+"""A head as it is printed; "" where there is none."""
 TagName = Annotated[str, Field(pattern=f"^{limits.TAG_NAME}$")]
 Fate = Literal["remains", "held", "gone"]
 """What became of an inode that lost a name: it has others, it is open and nameless, or it is no more."""
@@ -332,7 +334,7 @@ class Verified(NamedTuple):
     moment: SeqField
     deep: bool
     broken: Number
-    head: Annotated[str, Field(pattern=r"^([0-9]+-[0-9a-f]{64})?$")]
+    head: HeadText
 
 
 class BackedUp(NamedTuple):

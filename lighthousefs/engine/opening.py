@@ -6,7 +6,6 @@ finishes what the killed daemon's callers had begun: versions that were never cl
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import shutil
@@ -15,6 +14,7 @@ import struct
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -197,7 +197,7 @@ def open_store(
 
 
 def _require_writable(store: Store) -> None:
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         if os.statvfs(store.path).f_flag & os.ST_RDONLY:
             hint = "what it holds can be read: lighthousefs mount --read-only STORE MOUNTPOINT"
             raise Unusable(f"{store.path} is on a disk that is read-only", hint)

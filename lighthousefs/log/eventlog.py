@@ -226,12 +226,14 @@ def _placed(
 ) -> list[PayloadPlace | Reference]:
     """What was appended, with the place of each that is no reference."""
     place = iter(places)
-    return [
-        payload
-        if isinstance(payload, Reference)
-        else PayloadPlace(payload[0], *next(place), len(payload[1]), tuple(payload[3]), payload[2])
-        for payload in payloads
-    ]
+    placed: list[PayloadPlace | Reference] = []
+    for payload in payloads:
+        if isinstance(payload, Reference):
+            placed.append(payload)
+        else:
+            number, data, digest, sums = payload
+            placed.append(PayloadPlace(number, *next(place), len(data), tuple(sums), digest))
+    return placed
 
 
 def _logged(seq: int, value: bytes) -> Logged:

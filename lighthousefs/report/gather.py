@@ -22,7 +22,7 @@ DIFF_LINES_MAX = 400
 FILE_BYTES_MAX = 128 << 10
 FILE_LINES_MAX = 4_000
 SPANS_MAX = 20
-"""Stretches of events of one change that lie among those of others."""
+"""Of a change whose events lie among those of others, so many stretches of them are told."""
 _OF_THE_STORE, _OF_A_NAME, _OF_CONTENTS = range(3)
 _CHANGING = ("version-closed", "file-replaced", "file-made", "unlinked", "symlink-created")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -26,7 +26,7 @@ from lighthousefs.transfer.walk import Found, Ref, Walk
 COMMANDS_A_BATCH = 256
 BYTES_A_BATCH = 2 << 20
 """A batch holds up the requests of a mounted store: some ms."""
-WAY_MODE = 0o755
+_WAY_MODE = 0o755
 _WRITER = c.Standing(privileged=True, member=True, capability=True)
 
 
@@ -147,7 +147,7 @@ class Bringing:
             node = self._walk.project.node(way, at=f"@{self._walk.seq}")[1]
             ref = Ref(node.ino if node is not None else 0)
             if node is None:
-                made = c.CreateDirectory(self._ino(parent), name, WAY_MODE, os.geteuid(), os.getegid())
+                made = c.CreateDirectory(self._ino(parent), name, _WAY_MODE, os.geteuid(), os.getegid())
                 self._add(made, makes=ref)
             parent = ref
         seen = found.seen
