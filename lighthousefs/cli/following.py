@@ -14,6 +14,7 @@ from lighthousefs import mountinfo
 from lighthousefs.api import Row
 from lighthousefs.cli.asking import ask
 from lighthousefs.cli.target import Target
+from lighthousefs.control.problems import Answered
 from lighthousefs.errors import Unusable
 from lighthousefs.layout import VIEWS_NAME, Layout
 from lighthousefs.shell import quoted
@@ -60,7 +61,13 @@ def _coming(found: Target, mount_point: Path, newest: int, told: int, asked: dic
 
 def _served(found: Target) -> tuple[int, Path]:
     """The newest event, and where the store is mounted."""
-    (row,) = ask(found, "newest")
+    try:
+        (row,) = ask(found, "newest")
+    except Answered:
+        # A daemon that was started by an older version tells it among much else.
+        (status,) = ask(found, "status")
+        place = status["mount_point"]
+        row = {"seq": status["last_event"], "mount_point": None if place is None else os.fsencode(place)}
     if row["mount_point"] is None:
         raise Unusable(
             f"nobody has {found.store} mounted, so nothing comes",
