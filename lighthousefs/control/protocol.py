@@ -70,7 +70,10 @@ def parse_request(message: Message, known: Collection[str]) -> tuple[str, Messag
         )
     ask = message.get("ask")
     if not isinstance(ask, str) or ask not in known:
-        raise Unusable(f"the daemon does not know the question {ask!r:.60}", f"it answers {', '.join(sorted(known))}")
+        raise Unusable(
+            f"the daemon does not know the question {ask!r:.60}",
+            f"mount again if it is older than who asks; it answers {', '.join(sorted(known))}",
+        )
     return ask, {name: value for name, value in message.items() if name not in ("v", "ask")}
 
 
