@@ -140,6 +140,20 @@ def test_the_umask_is_applied_before_a_list_is_handed_down(mounted: Mounted, pla
     assert modes == [0o666, 0o640]
 
 
+def test_a_folder_with_both_hands_down_its_group_and_its_list(mounted: Mounted, plain: Path) -> None:
+    for root in (plain, mounted.current):
+        (root / "d").mkdir()
+        os.chown(root / "d", -1, 1500)
+        (root / "d").chmod(0o2775)
+        subprocess.run(["setfacl", "-d", "-m", "u:1001:rwx", root / "d"], check=True)
+        (root / "d/below/deeper").mkdir(parents=True)
+        (root / "d/below/f").touch()
+        os.mkfifo(root / "d/below/fifo")
+    assert_same(tree_of(plain), tree_of(mounted.current), "current/")
+    made = (mounted.current / "d/below/deeper").stat()
+    assert (made.st_gid, stat.S_IMODE(made.st_mode) & stat.S_ISGID) == (1500, stat.S_ISGID)
+
+
 def test_a_list_and_the_mode_that_follows_are_one_event(mounted: Mounted) -> None:
     """At no moment, of which all stay to be looked at, may anybody do what neither the list before nor that after lets him."""
     path, folder = mounted.current / "f", mounted.current / "d"

@@ -28,7 +28,7 @@ def default_list(facts: Facts, folder: int) -> acl.Acl:
     return () if stored is None else acl.parse(stored)
 
 
-def with_inherited(making: Making, default: acl.Acl, ino: int) -> tuple[Making, list[c.Command]]:
+def with_inherited(facts: Facts, making: Making, default: acl.Acl, ino: int) -> tuple[Making, list[c.Command]]:
     """The command with the mode that `default` leaves, and what sets the lists of the inode `ino` that it makes.
 
     Until its list is set, what is made lets nobody in whom the list keeps out.
@@ -36,7 +36,10 @@ def with_inherited(making: Making, default: acl.Acl, ino: int) -> tuple[Making, 
     access, mode = acl.inherited(default, making.mode)
     lists: list[c.Command] = []
     if not acl.is_minimal(access):
-        lists.append(c.SetXattr(ino, acl.ACCESS, acl.pack(access), mode))
+        folder = facts.inode(making.parent)
+        # The list comes with a mode of its own, which is not to take back the set-group-id that the folder hands down.
+        group_bit = folder.mode & stat.S_ISGID if folder is not None and isinstance(making, c.CreateDirectory) else 0
+        lists.append(c.SetXattr(ino, acl.ACCESS, acl.pack(access), mode | group_bit))
         mode = acl.without_list(access, mode)
     if isinstance(making, c.CreateDirectory):
         lists.append(c.SetXattr(ino, acl.DEFAULT, acl.pack(default)))

@@ -361,7 +361,7 @@ class LiveTree:
         """Make what the command says, with the access lists that its folder hands down; returns the event that made it."""
         engine = self._engine
         if self._acls and (default := default_list(engine.state, command.parent)):
-            command, lists = with_inherited(command, default, engine.coming_ino())
+            command, lists = with_inherited(engine.state, command, default, engine.coming_ino())
             if lists:
                 return engine.submit_batch([command, *lists], author)[0]
         return engine.submit(command, author)
