@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from backups import restored, status_of
-from commandline import Refuses, done, done_here, kill_daemon, run
+from commandline import ENVIRONMENT, HANG_SECONDS, PROGRAM, Refuses, done, done_here, kill_daemon, run
 from faulty import Faulty, errno_of
 from full_disk import fill, small_disk
 
@@ -92,3 +92,18 @@ def test_who_mounts_a_store_of_a_read_only_disk_is_told_the_way_out(
 ) -> None:
     with read_only(disk):
         refuses("mount", disk / "store", mount_point, status=1, words="lighthousefs mount --read-only")
+
+
+@pytest.mark.parametrize("descriptors", range(9, 22, 2))
+def test_a_daemon_that_may_not_open_enough_files_says_so(tmp_path: Path, mount_point: Path, descriptors: int) -> None:
+    """At whatever place of its start it is: at its index, its journal, /dev/fuse, its loop, its socket."""
+    create_store(tmp_path / "store", uid=0, gid=0)
+    limited = ("prlimit", f"--nofile={descriptors}", *PROGRAM, "mount", str(tmp_path / "store"), str(mount_point))
+    told = subprocess.run(limited, capture_output=True, text=True, timeout=HANG_SECONDS, env=ENVIRONMENT, check=False)
+    assert told.returncode == 1, told
+    first, way_out = told.stderr.splitlines()[-2:]
+    assert "Too many open files" in first, told
+    assert "ulimit -n" in way_out, told
+    assert "Traceback" not in told.stderr
+    assert "OSError" not in told.stderr
+    assert mountinfo.mount_at(mount_point) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import json
 import logging
@@ -37,7 +38,7 @@ from lighthousefs.domain.events import DamageFound, Mounted, Unmounted
 from lighthousefs.domain.permission import PastRule
 from lighthousefs.engine.damages import Damage
 from lighthousefs.engine.opening import KNOWN, OpenStore, open_store
-from lighthousefs.errors import LighthouseError, StorageError
+from lighthousefs.errors import LighthouseError, StorageError, Unusable
 from lighthousefs.fuse import session
 from lighthousefs.fuse.border import requests
 from lighthousefs.fuse.invalidation import Invalidation
@@ -53,6 +54,7 @@ from lighthousefs.views.readme import readme
 
 _log = logging.getLogger(__name__)
 _HEALTH_BYTES_STEP = 8192
+_MORE_FILES = "raise the limit of open files: `ulimit -n 1024`, or LimitNOFILE= of a service"
 _QUIET_SECONDS = 1.0
 _AWAY_SECONDS, _BUSY_SECONDS = 0.001, 0.5
 """How long work that nobody waits for is left alone after each slice, besides as long as that took when it was quiet for a
@@ -88,6 +90,28 @@ def serve(
     `ready` is called once it answers, `stopping` when it ends, before what may take long.
     Raises Unusable, Damaged or FormatError before `ready` if the store cannot be served.
     """
+    try:
+        _serve(options, ready, stopping)
+    except Exception as error:
+        if (told := _in_words(error)) is None:
+            raise
+        raise told from error
+
+
+def _in_words(error: BaseException) -> LighthouseError | None:
+    """What there is to say to a person of what ended the daemon; None of what only its log can tell."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    cause: BaseException | None = error
+    while cause is not None:
+        # Of what libraries in C failed at there are only words; those of ENFILE, the system's limit, begin the same.
+        if os.strerror(errno.EMFILE) in str(cause) and os.strerror(errno.ENFILE) not in str(cause):
+            return Unusable(f"the daemon cannot go on: {os.strerror(errno.EMFILE)}", _MORE_FILES)
+        cause = cause.__cause__
+    return error if isinstance(error, LighthouseError) else None
+
+
+def _serve(options: Options, ready: Callable[[dict[str, Any]], None], stopping: Callable[[], None]) -> None:
     store = Store.open(options.store, KNOWN)
     control_socket = runtime.socket_path(store.contents.store_id, store.path, for_others=options.allow_other)
     opened = open_store(
