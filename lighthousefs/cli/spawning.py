@@ -53,17 +53,13 @@ def start_daemon(
     arguments += [] if config is None else ["--config", str(config)]
     arguments += ["--layout", layout]
     try:
-        return _start(arguments, log)
+        try:
+            return _start(arguments, log, mount_point)
+        except _Killed:
+            if why_distrusted(store.index) is None:
+                raise
+            return _start(arguments, log, mount_point)
     except _Killed as killed:
-        if mountinfo.is_dead(mount_point):
-            mountinfo.clean_dead(mount_point)
-        if why_distrusted(store.index) is None:
-            raise _index_kills(store, killed.by, log) from None
-    try:
-        return _start(arguments, log)
-    except _Killed as killed:
-        if mountinfo.is_dead(mount_point):
-            mountinfo.clean_dead(mount_point)
         raise _index_kills(store, killed.by, log) from None
 
 
@@ -80,8 +76,8 @@ def _index_kills(store: Store, by: int, log: Path) -> Unusable:
     return Unusable(why, f"lighthousefs repair {quoted(store.path)} makes it again from the journal; its log: {log}")
 
 
-def _start(arguments: list[str], log: Path) -> dict[str, Any]:
-    """As `start_daemon`. Raises _Killed, too."""
+def _start(arguments: list[str], log: Path, mount_point: Path) -> dict[str, Any]:
+    """As `start_daemon`. Raises _Killed, too, which leaves no dead mount behind."""
     said, daemon_says = os.pipe()
     with open(said, "rb") as answer:
         try:
@@ -111,6 +107,8 @@ def _start(arguments: list[str], log: Path) -> dict[str, Any]:
     if not line:
         with contextlib.suppress(subprocess.TimeoutExpired):
             if -daemon.wait(ENDING_SECONDS) in FATAL:
+                if mountinfo.is_dead(mount_point):
+                    mountinfo.clean_dead(mount_point)
                 raise _Killed(-daemon.returncode)
     # The daemon outlives this process, which is none of a zombie's business.
     daemon.returncode = 0
