@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmark import compare, histories, machine, table, timetravel
 from benchmark.lines import LEFT_OUT_ALWAYS, Given, all_names, quick_leaves_out
-from benchmark.running import CACHE, guarded, progress, working_folder
+from benchmark.running import add_places, guarded, progress, require_folder, working_folder
 from benchmark.sections import FILE_SYSTEMS, measure_all
 
 RUNS, RUNS_QUICK = 5, 3
@@ -36,28 +36,17 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
         help="the histories: of 1, 10 and 100 (default all, quick 1,10); 1 is always in",
     )
     parser.add_argument("--stock-loop", action="store_true", help="the floor on pyfuse3's own request loop as well")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="put all figures into FILE, too")
     parser.add_argument(
         "--compare",
         type=Path,
         metavar="OLD.json",
         help="hold ratios against an earlier --json; exit 1 if one is 15 %% worse",
     )
-    parser.add_argument(
-        "--directory", type=Path, default=Path("/var/tmp"), metavar="DIR", help="the disk to measure (default /var/tmp)"
-    )
-    parser.add_argument(
-        "--cache",
-        type=Path,
-        default=CACHE,
-        metavar="DIR",
-        help=f"where histories and npm packages are kept between benches (default {CACHE}, about 1 GB)",
-    )
+    add_places(parser, cached="histories and npm packages, about 1 GB, are kept")
     given = parser.parse_args(words)
     if given.runs is not None and given.runs < 1:
         parser.error("--runs: at least one run is needed")
-    if not given.directory.is_dir():
-        parser.error(f"--directory: {given.directory} is no folder")
+    require_folder(parser, given)
     if given.only is not None and not any(given.only in name for name in all_names(histories.SCALES)):
         parser.error(f"--only: no line is called {given.only!r}; there are: {'; '.join(all_names(histories.SCALES))}")
     return given

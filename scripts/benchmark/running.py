@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import signal
 import sys
@@ -15,7 +16,28 @@ from benchmark import compare, mounts
 from benchmark.figures import Wrong
 from benchmark.materials import Missing
 
-CACHE = Path("~/.cache/lighthousefs-bench")
+_CACHE = Path("~/.cache/lighthousefs-bench")
+
+
+def add_places(parser: argparse.ArgumentParser, *, cached: str) -> None:
+    """The options that say where the figures go, where is measured, and where that which is `cached` is kept."""
+    parser.add_argument("--json", type=Path, metavar="FILE", help="put all figures into FILE, too")
+    parser.add_argument(
+        "--directory", type=Path, default=Path("/var/tmp"), metavar="DIR", help="the disk to measure (default /var/tmp)"
+    )
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        default=_CACHE,
+        metavar="DIR",
+        help=f"where {cached} between benches (default {_CACHE})",
+    )
+
+
+def require_folder(parser: argparse.ArgumentParser, given: argparse.Namespace) -> None:
+    """End the program, as argparse does, if --directory is none."""
+    if not given.directory.is_dir():
+        parser.error(f"--directory: {given.directory} is no folder")
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from benchmark import deeppast, deepwork, machine, mounts
 from benchmark.deepstore import EVENTS, EVENTS_MIN, DeepStore, cached
 from benchmark.figures import Figure
 from benchmark.histories import copied
-from benchmark.running import CACHE, guarded, progress, working_folder
+from benchmark.running import add_places, guarded, progress, require_folder, working_folder
 from benchmark.table import figure_line
 
 RUNS, RUNS_QUICK = 5, 1
@@ -27,23 +27,12 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/bench history", description=__doc__)
     parser.add_argument("--quick", action="store_true", help=f"a store of {EVENTS_MIN:,} events, and each but once")
     parser.add_argument("--events", type=int, metavar="N", help=f"so many events, and as much of the rest ({EVENTS:,})")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="put all figures into FILE, too")
-    parser.add_argument(
-        "--directory", type=Path, default=Path("/var/tmp"), metavar="DIR", help="the disk to measure (default /var/tmp)"
-    )
-    parser.add_argument(
-        "--cache",
-        type=Path,
-        default=CACHE,
-        metavar="DIR",
-        help=f"where the store is kept between benches (default {CACHE})",
-    )
+    add_places(parser, cached="the store is kept")
     given = parser.parse_args(words)
     given.events = given.events or (EVENTS_MIN if given.quick else EVENTS)
     if given.events < EVENTS_MIN:
         parser.error(f"--events: at least {EVENTS_MIN:,}")
-    if not given.directory.is_dir():
-        parser.error(f"--directory: {given.directory} is no folder")
+    require_folder(parser, given)
     return given
 
 
